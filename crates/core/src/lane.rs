@@ -1,0 +1,254 @@
+//! Where messages wait: encoded once, in chunks that are also what is sent and what is kept for
+//! retransmission. It numbers nothing and decides nothing.
+
+use std::collections::VecDeque;
+
+use tidings_wire::{Record, RecordMeta};
+
+/// Bytes of an ordinary chunk, and so of an ordinary batch on a stream transport. Larger writes
+/// were measured to be slower.
+pub(crate) const CHUNK_LEN: usize = 32 * 1024;
+/// Empty chunks that are kept for reuse.
+const FREE_MAX: usize = 16;
+
+/// Encoded records of consecutive tickets that lie in one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub chunk: u32,
+    pub start: u32,
+    pub end: u32,
+    pub count: u32,
+    pub first_ticket: u64,
+}
+
+impl Span {
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub fn last_ticket(&self) -> u64 {
+        self.first_ticket + u64::from(self.count) - 1
+    }
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    users: u32, // spans and runs that point here
+}
+
+/// All chunks of one stream. A chunk is recycled when nothing points to it any more.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    list: Vec<Chunk>,
+    free: Vec<u32>,
+}
+
+impl Chunks {
+    pub fn bytes(&self, span: &Span) -> &[u8] {
+        let chunk = &self.list[span.chunk as usize];
+        &chunk.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// The bytes `start..end` of a chunk.
+    pub fn slice(&self, chunk: u32, start: u32, end: u32) -> &[u8] {
+        &self.list[chunk as usize].bytes[start as usize..end as usize]
+    }
+
+    /// Writes the remaining time into the record that starts at `at`.
+    pub fn set_ttl(&mut self, chunk: u32, at: u32, ttl_ms: u32) {
+        let at = at as usize + 4;
+        if let Some(word) = self.list[chunk as usize].bytes.get_mut(at..at + 4) {
+            word.copy_from_slice(&ttl_ms.to_le_bytes());
+        }
+    }
+
+    pub fn retain(&mut self, chunk: u32) {
+        self.list[chunk as usize].users += 1;
+    }
+
+    pub fn release(&mut self, chunk: u32) {
+        let slot = &mut self.list[chunk as usize];
+        slot.users -= 1;
+        if slot.users > 0 {
+            return;
+        }
+        slot.bytes.clear();
+        let keep = self.free.len() < FREE_MAX && slot.bytes.capacity() <= CHUNK_LEN;
+        if !keep {
+            slot.bytes = Vec::new();
+        }
+        self.free.push(chunk);
+    }
+
+    fn acquire(&mut self, len: usize) -> u32 {
+        // A chunk with memory is at the end of the free list more often than not.
+        let chunk = self.free.pop().unwrap_or_else(|| {
+            self.list.push(Chunk::default());
+            (self.list.len() - 1) as u32
+        });
+        let slot = &mut self.list[chunk as usize];
+        slot.bytes.reserve(len);
+        slot.users = 1;
+        chunk
+    }
+
+    /// Splits `span` before its record number `count`; both parts keep the chunk.
+    /// O(count). `count` lies within the span.
+    pub fn split(&mut self, span: Span, count: u32) -> (Span, Span) {
+        let bytes = self.bytes(&span);
+        let mut at = 0;
+        for _ in 0..count {
+            at = Record::decode(bytes, at).map_or(bytes.len(), |(_, next)| next);
+        }
+        let middle = span.start + at as u32;
+        self.retain(span.chunk);
+        let front = Span { end: middle, count, ..span };
+        let back = Span {
+            start: middle,
+            count: span.count - count,
+            first_ticket: span.first_ticket + u64::from(count),
+            ..span
+        };
+        (front, back)
+    }
+
+    /// How many leading records of `span` fit into `len_max` bytes.
+    pub fn fitting(&self, span: &Span, len_max: usize) -> u32 {
+        if span.len() <= len_max {
+            return span.count;
+        }
+        let bytes = self.bytes(span);
+        let (mut at, mut count) = (0, 0);
+        while let Ok((_, next)) = Record::decode(bytes, at)
+            && next <= len_max
+        {
+            at = next;
+            count += 1;
+        }
+        count
+    }
+}
+
+/// The waiting messages of one priority.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    spans: VecDeque<Span>,
+}
+
+impl Lane {
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// The oldest waiting span.
+    pub fn front(&self) -> Option<&Span> {
+        self.spans.front()
+    }
+
+    pub fn pop(&mut self) -> Option<Span> {
+        self.spans.pop_front()
+    }
+
+    pub fn unpop(&mut self, span: Span) {
+        self.spans.push_front(span);
+    }
+
+    /// Encodes a message at the end of the lane.
+    #[inline]
+    pub fn push(&mut self, chunks: &mut Chunks, ticket: u64, meta: &RecordMeta<'_>, body: &[u8]) {
+        let len = meta.record_len(body.len());
+        if let Some(last) = self.spans.back_mut()
+            && last.last_ticket() + 1 == ticket
+        {
+            let chunk = &mut chunks.list[last.chunk as usize];
+            let is_end = chunk.bytes.len() == last.end as usize;
+            if is_end && last.count < 0xffff && chunk.bytes.len() + len <= CHUNK_LEN {
+                meta.encode(body, &mut chunk.bytes);
+                last.end = chunk.bytes.len() as u32;
+                last.count += 1;
+                return;
+            }
+        }
+        self.push_span(chunks, ticket, len, meta, body);
+    }
+
+    fn push_span(
+        &mut self,
+        chunks: &mut Chunks,
+        ticket: u64,
+        len: usize,
+        meta: &RecordMeta<'_>,
+        body: &[u8],
+    ) {
+        let chunk = chunks.acquire(len.max(CHUNK_LEN.min(len * 8)));
+        let bytes = &mut chunks.list[chunk as usize].bytes;
+        meta.encode(body, bytes);
+        let end = bytes.len() as u32;
+        self.spans.push_back(Span { chunk, start: 0, end, count: 1, first_ticket: ticket });
+    }
+
+    /// Takes one waiting message out; `None` if it does not wait here. Gives the bytes it had.
+    /// O(spans + records of its span).
+    pub fn remove(&mut self, chunks: &mut Chunks, ticket: u64) -> Option<usize> {
+        let at = self.spans.iter().position(|span| {
+            (span.first_ticket..=span.last_ticket()).contains(&ticket)
+        })?;
+        let span = self.spans.remove(at)?;
+        let (front, rest) = chunks.split(span, (ticket - span.first_ticket) as u32);
+        let (gone, back) = chunks.split(rest, 1);
+        for (offset, part) in [back, front].into_iter().enumerate() {
+            debug_assert!(offset < 2);
+            if part.count > 0 {
+                self.spans.insert(at, part);
+            } else {
+                chunks.release(part.chunk);
+            }
+        }
+        chunks.release(gone.chunk);
+        Some(gone.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(lane: &mut Lane, chunks: &mut Chunks, tickets: std::ops::RangeInclusive<u64>) {
+        for ticket in tickets {
+            lane.push(chunks, ticket, &RecordMeta::default(), &ticket.to_le_bytes());
+        }
+    }
+
+    fn drain(lane: &mut Lane, chunks: &mut Chunks) -> Vec<u64> {
+        let mut seen = Vec::new();
+        while let Some(span) = lane.pop() {
+            for record in tidings_wire::Records::new(chunks.bytes(&span)) {
+                seen.push(u64::from_le_bytes(record.body.try_into().unwrap()));
+            }
+            chunks.release(span.chunk);
+        }
+        seen
+    }
+
+    #[test]
+    fn consecutive_messages_share_one_span() {
+        let (mut lane, mut chunks) = (Lane::default(), Chunks::default());
+        fill(&mut lane, &mut chunks, 1..=100);
+        assert_eq!(lane.spans.len(), 1);
+        assert_eq!(drain(&mut lane, &mut chunks), (1..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn removing_each_one_leaves_the_others_in_order() {
+        for gone in 1..=9 {
+            let (mut lane, mut chunks) = (Lane::default(), Chunks::default());
+            fill(&mut lane, &mut chunks, 1..=9);
+            assert_eq!(lane.remove(&mut chunks, gone), Some(16));
+            assert_eq!(lane.remove(&mut chunks, gone), None);
+            let left: Vec<u64> = (1..=9).filter(|ticket| *ticket != gone).collect();
+            assert_eq!(drain(&mut lane, &mut chunks), left);
+            assert_eq!(chunks.free.len(), chunks.list.len(), "every chunk is free again");
+        }
+    }
+}

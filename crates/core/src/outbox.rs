@@ -1,0 +1,167 @@
+//! What the core asks of the world: outputs in order, and an arena for bytes that are not in the
+//! packet at hand. The caller owns it, empties it and lends it again, so nothing is allocated once
+//! it is warm.
+
+use crate::{IncomingSpec, Outcome, RefuseCode};
+
+/// Where delivered records lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the packet that was handed in, from its first byte on.
+    Packet {
+        /// Offset.
+        start: u32,
+        /// Bytes.
+        len: u32,
+    },
+    /// In the outbox's arena.
+    Arena {
+        /// Offset.
+        start: u32,
+        /// Bytes.
+        len: u32,
+    },
+}
+
+/// One thing that happened. Streams are named by their number in their own direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Messages for the application: `count` records, numbered from `base`, in order.
+    Deliver {
+        /// Incoming stream.
+        stream: u32,
+        /// Number of the first.
+        base: u64,
+        /// How many.
+        count: u32,
+        /// 1, or more where an earlier life of this node may have had them.
+        attempt: u32,
+        /// The sender waits for them to be taken or processed.
+        is_awaited: bool,
+        /// The records.
+        place: Place,
+    },
+    /// A peer offers a stream: answer with `Link::accept` or `Link::refuse`, now or later.
+    Offered {
+        /// Incoming stream.
+        stream: u32,
+        /// What it is.
+        spec: IncomingSpec,
+    },
+    /// The peer's stream is over; what was delivered of it stays valid, what was not settled may
+    /// come again on another.
+    Gone {
+        /// Incoming stream.
+        stream: u32,
+    },
+    /// The sender wants a delivered message back: if it was not taken, remove it and call
+    /// `Link::judge` with `Verdict::Cancelled`; otherwise do nothing.
+    Withdraw {
+        /// Incoming stream.
+        stream: u32,
+        /// The message.
+        seq: u64,
+    },
+    /// The receiver has taken a stream of ours in this session.
+    Opened {
+        /// Outgoing stream.
+        stream: u32,
+        /// Whether its inbox survives a restart.
+        is_durable: bool,
+    },
+    /// The receiver refuses a stream of ours.
+    Refused {
+        /// Outgoing stream.
+        stream: u32,
+        /// Why.
+        code: RefuseCode,
+        /// Why, for people.
+        text: String,
+    },
+    /// Messages of a stream of ours came further; ask `Link::stage`.
+    Progress {
+        /// Outgoing stream.
+        stream: u32,
+    },
+    /// A message ended without reaching its stage.
+    Ended {
+        /// Outgoing stream.
+        stream: u32,
+        /// The message.
+        ticket: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A finished stream of ours is forgotten by both sides.
+    Closed {
+        /// Outgoing stream.
+        stream: u32,
+    },
+    /// The peer lives a new life, or has forgotten this one: exactly-once ends here.
+    Restarted,
+    /// The session is over: the peer closed it, broke the protocol or is mute. Drop the connection.
+    Lost {
+        /// Why, for people and logs.
+        cause: LostCause,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostCause {
+    /// The peer said goodbye with this code.
+    Closed(u16),
+    /// Nothing was heard of it for too long.
+    Mute,
+    /// It sent what cannot be.
+    Malformed,
+}
+
+/// See the file's first line.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// What happened, in order.
+    pub outputs: Vec<Output>,
+    arena: Vec<u8>,
+}
+
+impl Outbox {
+    /// Forgets everything and keeps the memory, up to a megabyte of it.
+    pub fn clear(&mut self) {
+        self.outputs.clear();
+        self.arena.clear();
+        self.arena.shrink_to(1 << 20);
+    }
+
+    /// The bytes of a place: in `packet` or here.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, packet: &'a [u8], place: Place) -> &'a [u8] {
+        let (from, start, len) = match place {
+            Place::Packet { start, len } => (packet, start, len),
+            Place::Arena { start, len } => (self.arena.as_slice(), start, len),
+        };
+        from.get(start as usize..(start + len) as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push(output);
+    }
+
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Place {
+        let start = self.arena.len() as u32;
+        self.arena.extend_from_slice(bytes);
+        Place::Arena { start, len: bytes.len() as u32 }
+    }
+
+    pub(crate) fn deliver(
+        &mut self,
+        stream: u32,
+        base: u64,
+        count: u32,
+        attempt: u32,
+        is_awaited: bool,
+        place: Place,
+    ) {
+        self.push(Output::Deliver { stream, base, count, attempt, is_awaited, place });
+    }
+}

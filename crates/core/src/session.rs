@@ -1,0 +1,124 @@
+//! One session of a link: its number, its packet numbers, when it was last heard of, and what a
+//! datagram path needs beyond that. It knows no stream.
+
+use std::ops::Range;
+
+use crate::recovery::{Arrivals, Recovery};
+use crate::{Established, LinkConfig, Time, earliest};
+
+/// What lies below a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Bytes in order, complete until the connection breaks.
+    Stream,
+    /// Packets that may be lost, repeated and reordered.
+    Datagram,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub id: u32,
+    pub packet_max: usize,
+    pub next_number: u64,
+    pub datagram: Option<Datagram>,
+    pub pong: Option<u64>,
+    pub is_ping_due: bool,
+    last_sent: Time,
+    last_heard: Time,
+}
+
+/// What only a datagram path needs.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub recovery: Recovery,
+    pub arrivals: Arrivals,
+}
+
+impl Session {
+    pub fn new(now: Time, established: &Established, path: Path, config: &LinkConfig) -> Self {
+        let packet_max = established.packet_max;
+        let datagram = (path == Path::Datagram).then(|| Datagram {
+            recovery: Recovery::new(config.recovery, packet_max, established.window),
+            arrivals: Arrivals::default(),
+        });
+        Self {
+            id: established.session,
+            packet_max,
+            next_number: 1,
+            datagram,
+            pong: None,
+            is_ping_due: path == Path::Datagram, // shows the acceptor's side that we are there
+            last_sent: now,
+            last_heard: now,
+        }
+    }
+
+    pub fn sent(&mut self, now: Time) {
+        self.last_sent = now;
+        self.next_number += 1;
+    }
+
+    pub fn heard(&mut self, now: Time) {
+        self.last_heard = now;
+    }
+
+    /// Asks for a ping if nothing was sent for long; says whether the peer is mute.
+    pub fn expire(&mut self, now: Time, config: &LinkConfig) -> bool {
+        if now >= self.last_sent.after(config.keep_alive) {
+            self.is_ping_due = true;
+        }
+        now >= self.last_heard.after(config.dead_after)
+    }
+
+    pub fn deadline(&self, config: &LinkConfig) -> Option<Time> {
+        let ping = if self.is_ping_due { None } else { Some(self.last_sent.after(config.keep_alive)) };
+        let dead = Some(self.last_heard.after(config.dead_after));
+        let datagram = self.datagram.as_ref().and_then(|datagram| {
+            earliest(datagram.recovery.deadline(), datagram.arrivals.due_at)
+        });
+        earliest(earliest(ping, dead), datagram)
+    }
+}
+
+/// Where the records of a packet lie that are sent from the stream's own memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    pub stream: u32,
+    pub chunk: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+/// Packets that [`crate::Link::transmit`] has built. The caller lends it again and again.
+#[derive(Debug, Default)]
+pub struct Transmission {
+    pub(crate) heads: Vec<u8>,
+    pub(crate) packets: Vec<(Range<usize>, Option<Tail>)>,
+    pub(crate) bytes: usize,
+}
+
+impl Transmission {
+    /// How many packets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Bytes of all packets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.heads.clear();
+        self.packets.clear();
+        self.bytes = 0;
+    }
+}

@@ -1,0 +1,4 @@
+//! The bodies of the fuzz targets, one module a crate. It is not where the inputs come from: those
+//! are libFuzzer's, or the seeds that the crates' own tests replay.
+
+pub mod wire;
