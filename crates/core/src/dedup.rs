@@ -11,7 +11,6 @@ use crate::{outgoing::WINDOW_MAX, sabotage};
 pub(crate) struct Dedup {
     upto: u64,
     above: u64,      // numbers above `upto` that have arrived
-    max: u64,        // the largest number that has arrived
     bits: Box<[u64]>, // made when the first number comes out of order
 }
 
@@ -19,15 +18,11 @@ const WORDS: usize = (WINDOW_MAX / 64) as usize;
 
 impl Dedup {
     pub fn up_to(upto: u64) -> Self {
-        Self { upto, max: upto, ..Self::default() }
+        Self { upto, ..Self::default() }
     }
 
     pub fn upto(&self) -> u64 {
         self.upto
-    }
-
-    pub fn max(&self) -> u64 {
-        self.max
     }
 
     pub fn has_holes(&self) -> bool {
@@ -60,7 +55,6 @@ impl Dedup {
 
     /// Marks a number that `is_in_window` and not `contains`. Amortised O(1).
     pub fn insert(&mut self, seq: u64) {
-        self.max = self.max.max(seq);
         if seq != self.upto + 1 {
             self.set(seq, true);
             self.above += 1;
@@ -82,7 +76,6 @@ impl Dedup {
     pub fn advance(&mut self, last: u64) {
         if self.above == 0 {
             self.upto = last;
-            self.max = self.max.max(last);
             return;
         }
         for seq in self.upto + 1..=last {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_wire::{Close, Handshake as Body, Hello, Kind, Packet, Ready, Welcome, session_id};
 
-use crate::{Refused, Time, sabotage};
+use crate::{Refused, Time};
 
 /// Codes of a close packet.
 pub mod close_code {
@@ -189,8 +189,8 @@ impl Handshake {
     }
 
     fn welcomed(&mut self, session: u32, welcome: Welcome) -> Result<Step, Refused> {
-        let is_mine = welcome.nonce_peer == self.me.nonce || sabotage::is(25);
-        if !is_mine || session != session_id(self.me.nonce, welcome.hello.nonce) && !sabotage::is(25) {
+        let is_mine = welcome.nonce_peer == self.me.nonce;
+        if !is_mine || session != session_id(self.me.nonce, welcome.hello.nonce) {
             return Err(Refused::StaleSession);
         }
         match self.phase {
@@ -213,7 +213,7 @@ impl Handshake {
         let Some(theirs) = self.theirs.clone() else { return Err(Refused::StaleSession) };
         let is_mine = ready.nonce_peer == self.me.nonce
             && session == session_id(theirs.nonce, self.me.nonce);
-        if !is_mine && !sabotage::is(25) {
+        if !is_mine {
             return Err(Refused::StaleSession);
         }
         match self.phase {
@@ -278,6 +278,14 @@ impl Handshake {
             }
             _ => Some(self.give_up_at),
         }
+    }
+
+    /// Whether the packet greets anew on a connection that has a session: the peer lives another life.
+    #[must_use]
+    pub fn is_new_greeting(&self, packet: &Packet<'_>) -> bool {
+        let Some(Body::Hello(hello)) = packet.handshake() else { return false };
+        self.phase == Phase::Done
+            && self.theirs.as_ref().is_some_and(|theirs| theirs.nonce != hello.nonce)
     }
 
     /// Whether the handshake has taken too long.

@@ -1,19 +1,21 @@
 //! The receiving end of one stream: what has arrived, in which order it may be delivered, how much
 //! more may come, and what the application made of it. It keeps no message that it has delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use tidings_wire::{Data, FRAGMENT_MAX, MESSAGE_MAX, OpenFrame, Record, RecordMeta, Records};
+use tidings_wire::{Data, FRAGMENT_MAX, OpenFrame, Record, RecordMeta, Records};
 
 use crate::dedup::Dedup;
-use crate::outgoing::{WINDOW_MAX, first_only};
-use crate::{Delivery, IncomingSpec, Order, Outbox, Place, Refused, SeqSet, Verdict, sabotage};
+use crate::outgoing::WINDOW_MAX;
+use crate::{
+    Delivery, IncomingSpec, Order, Outbox, Output, Place, Refused, SeqSet, Time, Verdict, sabotage,
+};
 
-/// Messages that may be in pieces at once on one stream.
-pub const PARTIAL_MAX: usize = 16;
-/// A lone fragment may not promise a body with more pieces than this.
-const PIECES_MAX: usize = MESSAGE_MAX / 512;
+/// Holes that a message in pieces may have. An honest sender leaves fewer: it sends the pieces in
+/// order, at most a congestion window ahead of what it finds lost.
+const HOLES_MAX: usize = 4096;
 
 /// Where an incoming stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +28,33 @@ pub(crate) enum Stand {
     Refused { code: u32, text: String },
 }
 
+/// A message that came before its turn.
 #[derive(Debug)]
 struct Held {
+    at: Time,
     attempt: u32,
-    count: u32,
-    bytes: Vec<u8>, // one record or several
+    bytes: Vec<u8>,
 }
 
+/// A message in pieces.
 #[derive(Debug)]
 struct Partial {
+    at: Time,
+    total: u32,
     body: Vec<u8>,
-    got: BTreeMap<u32, u32>, // offset -> length
-    got_len: u32,
-    meta: Option<(u32, Vec<u8>, Vec<u8>, Option<tidings_wire::Reply>, bool, bool)>,
+    got: SeqSet, // bytes, counted from 1
+    meta: Option<Meta>,
+}
+
+/// The options of a message in pieces, which its first piece brings.
+#[derive(Debug)]
+struct Meta {
+    ttl_ms: u32,
+    is_prompt: bool,
+    is_awaited: bool,
+    key: Vec<u8>,
+    headers: Vec<u8>,
+    reply: Option<tidings_wire::Reply>,
 }
 
 #[derive(Debug)]
@@ -71,6 +87,7 @@ pub(crate) struct Incoming {
     dedup: Dedup,
     held: BTreeMap<u64, Held>,
     partial: BTreeMap<u64, Partial>,
+    wanted: BTreeSet<u64>, // to be withdrawn as soon as they are delivered
     delivered_max: u64,
     first: u64,
     taken: SeqSet,
@@ -86,7 +103,7 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     pub fn new(open: &OpenFrame) -> Self {
-        let before = open.base - 1;
+        let before = if sabotage::is(33) { 0 } else { open.base - 1 };
         Self {
             spec: spec_of(open),
             stand: Stand::Offered,
@@ -97,6 +114,7 @@ impl Incoming {
             dedup: Dedup::up_to(before),
             held: BTreeMap::new(),
             partial: BTreeMap::new(),
+            wanted: BTreeSet::new(),
             delivered_max: before,
             first: open.base,
             taken: SeqSet::up_to(before),
@@ -156,8 +174,12 @@ impl Incoming {
         self.dedup.upto()
     }
 
-    pub fn taken(&self) -> u64 {
-        self.taken.upto()
+    /// What may be reported as taken: nothing beyond a message that was judged before its sender has
+    /// understood that, or it would take it for taken.
+    pub fn reported_taken(&self) -> u64 {
+        let taken = self.taken.upto().min(self.received());
+        let judged = self.verdicts.keys().next().filter(|_| !sabotage::is(37));
+        judged.map_or(taken, |seq| taken.min(seq - 1))
     }
 
     pub fn settled(&self) -> &SeqSet {
@@ -169,11 +191,6 @@ impl Incoming {
         (self.credit, self.released_bytes.saturating_add(self.capacity_bytes))
     }
 
-    /// Messages that have arrived and were not taken.
-    pub fn buffered(&self) -> u64 {
-        self.dedup.max().saturating_sub(self.first - 1).saturating_sub(self.released)
-    }
-
     pub fn reported(&mut self) {
         self.reported = self.credit();
         self.is_urgent = false;
@@ -182,7 +199,13 @@ impl Incoming {
 
     /// Admits a data frame: delivers what may be delivered, keeps what came early, drops what was
     /// there before. O(records).
-    pub fn receive(&mut self, data: &Data<'_>, out: &mut Outbox, stream: u32) -> Result<Admitted, Refused> {
+    pub fn receive(
+        &mut self,
+        now: Time,
+        data: &Data<'_>,
+        out: &mut Outbox,
+        stream: u32,
+    ) -> Result<Admitted, Refused> {
         let last = data.base + u64::from(data.count) - 1;
         if self.stand != Stand::Accepted {
             return Err(Refused::NotOpen);
@@ -199,9 +222,25 @@ impl Incoming {
             let is_awaited = self.note_urgency(data.records);
             let place = Place::Packet { start: data.at as u32, len: data.records.len() as u32 };
             out.deliver(stream, data.base, data.count, data.attempt, is_awaited, place);
+            if !self.partial.is_empty() {
+                self.partial = self.partial.split_off(&(last + 1));
+            }
+            self.withdraw(data.base, last, out, stream);
             return Ok(Admitted { delivered: data.count, ..Admitted::default() });
         }
-        self.receive_slowly(data, out, stream)
+        self.receive_slowly(now, data, out, stream)
+    }
+
+    /// The sender wanted these back before they were delivered.
+    fn withdraw(&mut self, first: u64, last: u64, out: &mut Outbox, stream: u32) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let wanted: Vec<u64> = self.wanted.range(first..=last).copied().collect();
+        for seq in wanted {
+            self.wanted.remove(&seq);
+            out.push(Output::Withdraw { stream, seq });
+        }
     }
 
     /// Whether someone waits for arrival (reported at once) or for what follows (returned).
@@ -217,6 +256,7 @@ impl Incoming {
 
     fn receive_slowly(
         &mut self,
+        now: Time,
         data: &Data<'_>,
         out: &mut Outbox,
         stream: u32,
@@ -231,157 +271,143 @@ impl Incoming {
             if self.dedup.contains(seq) && !sabotage::is(35) {
                 admitted.duplicates += 1;
                 self.is_urgent = true; // its sender does not know that it is here
-            } else if record.meta.fragment.is_some() {
-                self.assemble(seq, data.attempt, &record, out, stream, &mut admitted)?;
+            } else if let Some((offset, total)) = record.meta.fragment {
+                if let Some(partial) = self.assemble(now, seq, &record, offset, total)? {
+                    let bytes = partial.into_record(now);
+                    let held = Held { at: now, attempt: data.attempt, bytes };
+                    self.admit(seq, held, out, stream, &mut admitted);
+                }
             } else {
-                let bytes = &data.records[start..end];
-                self.admit(seq, data.attempt, bytes, record.meta.is_awaited, out, stream, &mut admitted);
+                let bytes = data.records[start..end].to_vec();
+                let held = Held { at: now, attempt: data.attempt, bytes };
+                self.admit(seq, held, out, stream, &mut admitted);
             }
             seq += 1;
             start = end;
         }
+        admitted.delivered += self.deliver_held(now, out, stream);
         Ok(admitted)
     }
 
     /// One whole message that is not a duplicate.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record and where it goes")]
     fn admit(
         &mut self,
         seq: u64,
-        attempt: u32,
-        bytes: &[u8],
-        is_awaited: bool,
+        held: Held,
         out: &mut Outbox,
         stream: u32,
         admitted: &mut Admitted,
     ) {
         let is_fifo = self.spec.order == Order::Fifo;
         let is_reliable = self.spec.delivery != Delivery::AtMostOnce;
-        if is_fifo && is_reliable && seq != self.dedup.upto() + 1 && !sabotage::is(14) {
-            self.dedup.insert(seq);
-            self.is_urgent = true; // a gap: tell the sender soon
-            self.held.insert(seq, Held { attempt, count: 1, bytes: bytes.to_vec() });
-            return;
-        }
-        let is_late = is_fifo && !is_reliable && seq < self.delivered_max;
+        self.partial.remove(&seq);
+        let is_next = seq == self.dedup.upto() + 1;
         self.dedup.insert(seq);
-        if is_late {
+        if is_fifo && is_reliable && !is_next && !sabotage::is(14) {
+            self.is_urgent = true; // a gap: tell the sender soon
+            self.held.insert(seq, held);
+        } else if is_fifo && !is_reliable && seq < self.delivered_max {
             // Something newer was delivered already; at most once allows this one to be missing.
             admitted.dropped += 1;
-            self.release(seq, seq, bytes.len() as u64);
-            return;
+            self.release(seq, seq, held.bytes.len() as u64);
+        } else {
+            admitted.delivered += 1;
+            self.deliver(held.at, seq, &held, out, stream);
         }
+    }
+
+    fn deliver(&mut self, now: Time, seq: u64, held: &Held, out: &mut Outbox, stream: u32) {
         self.delivered_max = self.delivered_max.max(seq);
-        admitted.delivered += 1;
-        let place = out.store(bytes);
-        out.deliver(stream, seq, 1, attempt, is_awaited, place);
-        admitted.delivered += self.deliver_held(out, stream);
+        let is_awaited = Records::new(&held.bytes).any(|record| record.meta.is_awaited);
+        let place = out.store_aged(&held.bytes, now.since(held.at));
+        out.deliver(stream, seq, 1, held.attempt, is_awaited, place);
+        self.withdraw(seq, seq, out, stream);
     }
 
     /// Delivers what has become deliverable.
-    fn deliver_held(&mut self, out: &mut Outbox, stream: u32) -> u32 {
+    fn deliver_held(&mut self, now: Time, out: &mut Outbox, stream: u32) -> u32 {
         let mut delivered = 0;
         while let Some((&seq, _)) = self.held.first_key_value()
             && seq <= self.dedup.upto()
         {
             let Some(held) = self.held.remove(&seq) else { break };
-            let is_awaited = Records::new(&held.bytes).any(|record| record.meta.is_awaited);
-            let place = out.store(&held.bytes);
-            out.deliver(stream, seq, held.count, held.attempt, is_awaited, place);
-            self.delivered_max = self.delivered_max.max(seq);
-            delivered += held.count;
+            self.deliver(now, seq, &held, out, stream);
+            delivered += 1;
         }
         delivered
     }
 
-    /// Puts a fragment in its place and admits the message when it is whole.
+    /// Puts a fragment in its place; gives the message when it is whole.
     fn assemble(
         &mut self,
+        now: Time,
         seq: u64,
-        attempt: u32,
         record: &Record<'_>,
-        out: &mut Outbox,
-        stream: u32,
-        admitted: &mut Admitted,
-    ) -> Result<(), Refused> {
-        let Some((offset, total)) = record.meta.fragment else { return Ok(()) };
-        let is_new = !self.partial.contains_key(&seq);
-        let buffered: usize = self.partial.values().map(|partial| partial.body.capacity()).sum();
-        let is_over = u64::from(total) + buffered as u64 > self.capacity_bytes.max(1 << 16);
-        if is_new && (is_over || self.partial.len() >= PARTIAL_MAX) {
-            return Err(Refused::OverCredit);
+        offset: u32,
+        total: u32,
+    ) -> Result<Option<Partial>, Refused> {
+        if !self.partial.contains_key(&seq) {
+            let promised: u64 = self.partial.values().map(|partial| u64::from(partial.total)).sum();
+            if promised + u64::from(total) > self.capacity_bytes {
+                if self.spec.delivery != Delivery::AtMostOnce {
+                    return Err(Refused::OverCredit);
+                }
+                // There is no room for it; at most once allows it to be missing.
+                self.dedup.insert(seq);
+                self.release(seq, seq, 0);
+                return Ok(None);
+            }
         }
         let partial = self.partial.entry(seq).or_insert_with(|| Partial {
+            at: now,
+            total,
             // Grown as the pieces come: a stranger's word is not enough to allocate 64 MiB.
             body: Vec::with_capacity((total as usize).min(FRAGMENT_MAX)),
-            got: BTreeMap::new(),
-            got_len: 0,
+            got: SeqSet::default(),
             meta: None,
         });
-        if partial.got.len() >= PIECES_MAX {
-            return Err(Refused::OverCredit);
+        if partial.total != total || partial.got.holes() > HOLES_MAX {
+            return Err(Refused::Malformed);
         }
-        let end = offset as usize + record.body.len();
-        let overlaps = partial.got.range(..end as u32).next_back();
-        if overlaps.is_some_and(|(at, len)| at + len > offset) {
-            admitted.duplicates += 1;
-            return Ok(());
-        }
+        let (start, end) = (offset as usize, offset as usize + record.body.len());
         if partial.body.len() < end {
             partial.body.resize(end, 0);
         }
-        partial.body[offset as usize..end].copy_from_slice(record.body);
-        partial.got.insert(offset, record.body.len() as u32);
-        partial.got_len += record.body.len() as u32;
+        partial.body[start..end].copy_from_slice(record.body);
+        partial.got.insert(start as u64 + 1, end as u64);
         if offset == 0 {
-            let meta = first_only(record.meta, 0);
-            let (key, headers) = (meta.key.to_vec(), meta.headers.to_vec());
-            partial.meta =
-                Some((meta.ttl_ms, key, headers, meta.reply, meta.is_prompt, meta.is_awaited));
+            partial.meta = Some(Meta::of(&record.meta));
         }
-        if partial.got_len < total {
-            return Ok(());
+        if partial.got.upto() < u64::from(total) {
+            return Ok(None);
         }
-        let Some(partial) = self.partial.remove(&seq) else { return Ok(()) };
-        let (ttl_ms, key, headers, reply, is_prompt, is_awaited) = partial.meta.unwrap_or_default();
-        let (key, headers) = (key.as_slice(), headers.as_slice());
-        let meta =
-            RecordMeta { ttl_ms, is_prompt, is_awaited, fragment: None, key, headers, reply };
-        let mut bytes = Vec::with_capacity(meta.record_len(partial.body.len()));
-        meta.encode(&partial.body, &mut bytes);
-        self.admit(seq, attempt, &bytes, is_awaited, out, stream, admitted);
-        Ok(())
+        Ok(self.partial.remove(&seq))
     }
 
-    /// The sender will never send these.
+    /// The sender will never send these; they take `bytes`, each as many.
     pub fn skip(
         &mut self,
-        base: u64,
-        count: u32,
-        bytes: u64,
+        now: Time,
+        (base, count, bytes): (u64, u32, u64),
         out: &mut Outbox,
         stream: u32,
     ) -> Result<(), Refused> {
-        let last = base.saturating_add(u64::from(count)).saturating_sub(1);
-        if count == 0 || base == 0 || bytes > 1 << 40 {
-            return Err(Refused::Malformed);
-        }
+        let last = base + u64::from(count) - 1;
         if last > self.credit || !self.dedup.is_in_window(last) {
             return Err(Refused::OverCredit);
         }
-        let mut skipped = 0;
         for seq in base..=last {
             if !self.dedup.contains(seq) {
                 self.partial.remove(&seq);
+                self.wanted.remove(&seq);
                 self.dedup.insert(seq);
-                self.release(seq, seq, 0);
-                skipped += 1;
+                self.release(seq, seq, bytes / u64::from(count));
+            } else if self.verdicts.remove(&seq).is_some() {
+                self.settled.insert(seq, seq); // the sender has understood
             }
         }
-        // The bytes of those that did come are released when they are taken.
-        self.released_bytes += bytes * skipped / u64::from(count);
         self.is_pending = true;
-        self.deliver_held(out, stream);
+        self.deliver_held(now, out, stream);
         Ok(())
     }
 
@@ -434,25 +460,59 @@ impl Incoming {
         }
     }
 
-    /// The sender wants `seq` back. The link asks the node unless it can be decided here.
-    /// `Some(true)`: it had not come, and will not be delivered. `Some(false)`: too late.
-    pub fn cancel(&mut self, seq: u64) -> Option<bool> {
+    /// The sender wants `seq` back: the application is asked, now or when it is delivered.
+    pub fn cancel(&mut self, seq: u64, out: &mut Outbox, stream: u32) {
         if self.taken.contains(seq) {
             self.is_urgent = true;
-            return Some(false);
+        } else if self.dedup.contains(seq) && !self.held.contains_key(&seq) {
+            out.push(Output::Withdraw { stream, seq });
+        } else if seq <= self.credit && self.dedup.is_in_window(seq) {
+            self.wanted.insert(seq);
         }
-        if self.dedup.contains(seq) {
-            return None;
-        }
-        if seq <= self.credit && self.dedup.is_in_window(seq) {
-            self.dedup.insert(seq);
-            self.taken.insert(seq, seq);
-            self.released += 1;
-            self.update_credit();
-            self.judge(seq, Verdict::Cancelled, String::new());
-        }
-        Some(true)
     }
+
+    /// What is kept of messages that have not been delivered, and of verdicts on their way.
+    pub fn retained(&self) -> usize {
+        self.held.len() + self.partial.len() + self.wanted.len() + self.verdicts.len()
+    }
+}
+
+impl Partial {
+    /// The record that the sender has kept, with the time that is left of its deadline.
+    fn into_record(self, now: Time) -> Vec<u8> {
+        let Some(meta) = self.meta else { return Vec::new() };
+        let meta = RecordMeta {
+            ttl_ms: aged(meta.ttl_ms, now.since(self.at)),
+            is_prompt: meta.is_prompt,
+            is_awaited: meta.is_awaited,
+            fragment: None,
+            key: &meta.key,
+            headers: &meta.headers,
+            reply: meta.reply,
+        };
+        let mut bytes = Vec::with_capacity(meta.record_len(self.body.len()));
+        meta.encode(&self.body, &mut bytes);
+        bytes
+    }
+}
+
+impl Meta {
+    fn of(meta: &RecordMeta<'_>) -> Self {
+        Self {
+            ttl_ms: meta.ttl_ms,
+            is_prompt: meta.is_prompt,
+            is_awaited: meta.is_awaited,
+            key: meta.key.to_vec(),
+            headers: meta.headers.to_vec(),
+            reply: meta.reply,
+        }
+    }
+}
+
+/// What is left of a time to live after a while; at least 1, since 0 means no end.
+pub(crate) fn aged(ttl_ms: u32, age: Duration) -> u32 {
+    let age = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+    if ttl_ms == 0 { 0 } else { ttl_ms.saturating_sub(age).max(1) }
 }
 
 pub(crate) fn spec_of(open: &OpenFrame) -> IncomingSpec {

@@ -96,12 +96,7 @@ impl Chunks {
     /// Splits `span` before its record number `count`; both parts keep the chunk.
     /// O(count). `count` lies within the span.
     pub fn split(&mut self, span: Span, count: u32) -> (Span, Span) {
-        let bytes = self.bytes(&span);
-        let mut at = 0;
-        for _ in 0..count {
-            at = Record::decode(bytes, at).map_or(bytes.len(), |(_, next)| next);
-        }
-        let middle = span.start + at as u32;
+        let middle = span.start + self.len_of(&span, count);
         self.retain(span.chunk);
         let front = Span { end: middle, count, ..span };
         let back = Span {
@@ -111,6 +106,19 @@ impl Chunks {
             ..span
         };
         (front, back)
+    }
+
+    /// Bytes of the first `count` records of `span`. O(count).
+    pub fn len_of(&self, span: &Span, count: u32) -> u32 {
+        if count >= span.count {
+            return span.end - span.start;
+        }
+        let bytes = self.bytes(span);
+        let mut at = 0;
+        for _ in 0..count {
+            at = Record::decode(bytes, at).map_or(bytes.len(), |(_, next)| next);
+        }
+        at as u32
     }
 
     /// How many leading records of `span` fit into `len_max` bytes.

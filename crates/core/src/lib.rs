@@ -52,7 +52,6 @@ pub use handshake::{
 pub use link::{Link, LinkStats, Refused};
 pub use outbox::{LostCause, Outbox, Output, Place};
 pub use outgoing::{OVERTAKES_MAX, PRIORITIES, WINDOW_MAX};
-pub use incoming::PARTIAL_MAX;
 pub use recovery::RecoveryConfig;
 pub use retry::{Backoff, Budget, RetryConfig, Rng};
 pub use seqset::SeqSet;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_wire::{Frame, Kind, OpenFrame, Packet, PacketWriter, Progress, Ranges};
 
-use crate::handshake::{Handshake, Step};
+use crate::handshake::Step;
 use crate::incoming::{Incoming, Stand};
 use crate::outgoing::{Outgoing, Phase, Piece};
 use crate::recovery::{Cargo, Control};
@@ -168,6 +168,7 @@ impl Link {
         }
         self.ready.clear();
         self.control.clear();
+        self.lost.clear();
         self.is_urgent = false;
         for outgoing in self.outgoing.values_mut() {
             outgoing.is_listed = false;
@@ -181,6 +182,14 @@ impl Link {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Bytes of this session's connection came that are not a whole packet yet: the peer lives. On a
+    /// slow stream transport one large packet may take longer than `dead_after`.
+    pub fn heard(&mut self, now: Time) {
+        if let Some(session) = &mut self.session {
+            session.heard(now);
+        }
     }
 
     /// The number of the session; 0 without one.
@@ -261,7 +270,7 @@ impl Link {
         match frame {
             Frame::Data(data) => {
                 let incoming = self.incoming.get_mut(&data.stream).ok_or(Refused::NotOpen)?;
-                let admitted = incoming.receive(&data, out, data.stream)?;
+                let admitted = incoming.receive(now, &data, out, data.stream)?;
                 self.stats.duplicates += u64::from(admitted.duplicates);
                 self.stats.late += u64::from(admitted.dropped);
                 self.note_progress(now, data.stream);
@@ -269,7 +278,7 @@ impl Link {
             }
             Frame::Skip { stream, count, base, bytes } => {
                 let incoming = self.incoming.get_mut(&stream).ok_or(Refused::NotOpen)?;
-                incoming.skip(base, count, bytes, out, stream)?;
+                incoming.skip(now, (base, count, bytes), out, stream)?;
                 self.note_progress(now, stream);
                 Ok(())
             }
@@ -447,8 +456,7 @@ impl Link {
 
     fn accepted(&mut self, stream: u32, is_durable: bool, out: &mut Outbox) -> Result<(), Refused> {
         let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::NotOpen)?;
-        outgoing.accepted(&mut self.ended);
-        report(&mut self.ended, stream, out);
+        outgoing.accepted();
         self.after_change(stream);
         out.push(Output::Opened { stream, is_durable });
         Ok(())
@@ -473,7 +481,7 @@ impl Link {
         let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::NotOpen)?;
         outgoing.judge(seq, code, &mut self.ended);
         report(&mut self.ended, stream, out);
-        self.plan(Control::Base(stream));
+        self.plan(Control::Understood(stream, seq));
         self.after_change(stream);
         out.push(Output::Progress { stream });
         Ok(())
@@ -487,14 +495,8 @@ impl Link {
         out: &mut Outbox,
     ) -> Result<(), Refused> {
         let incoming = self.incoming.get_mut(&stream).ok_or(Refused::NotOpen)?;
-        match incoming.cancel(seq) {
-            None => out.push(Output::Withdraw { stream, seq }),
-            Some(_) => {
-                incoming.is_urgent = true;
-                self.plan_verdicts(stream);
-                self.note_progress(now, stream);
-            }
-        }
+        incoming.cancel(seq, out, stream);
+        self.note_progress(now, stream);
         Ok(())
     }
 
@@ -552,7 +554,8 @@ impl Link {
     }
 
     /// How far a message is, and its number (0 before it has one). `None` once it is settled or
-    /// has ended: an output told how.
+    /// has ended. If it has ended, an output of the same call or an earlier one tells how: carry out
+    /// every `Output::Ended` at hand before taking `None` for settled.
     #[must_use]
     pub fn stage(&self, stream: u32, ticket: u64) -> Option<(Stage, u64)> {
         self.outgoing.get(&stream)?.stage(ticket)
@@ -580,6 +583,12 @@ impl Link {
     #[must_use]
     pub fn is_open(&self, stream: u32) -> bool {
         self.outgoing.get(&stream).is_some_and(|outgoing| outgoing.phase == Phase::Open)
+    }
+
+    /// Whether a message that is sent now could leave at once.
+    #[must_use]
+    pub fn has_credit(&self, stream: u32) -> bool {
+        self.outgoing.get(&stream).is_some_and(Outgoing::has_credit)
     }
 
     /// Takes nothing more and ends the stream when everything is settled; then `Output::Closed`.
@@ -726,7 +735,8 @@ impl Link {
     pub fn deadline(&self) -> Option<Time> {
         let expiry = self.outgoing.values().filter_map(Outgoing::next_expiry).min();
         let Some(session) = &self.session else { return expiry };
-        let progress = self.progress_at.filter(|_| !self.pending.is_empty());
+        // Once it is urgent, only the driver's `transmit` is awaited.
+        let progress = self.progress_at.filter(|_| !self.is_urgent && !self.pending.is_empty());
         earliest(expiry, earliest(progress, session.deadline(&self.config)))
     }
 
@@ -736,6 +746,15 @@ impl Link {
         let lost = self.session.as_ref().and_then(|session| session.datagram.as_ref());
         let lost = lost.map_or(0, |datagram| datagram.recovery.lost_packets);
         LinkStats { packets_lost: self.stats.packets_lost + lost, ..self.stats }
+    }
+
+    /// What the link keeps beside its streams' own constant memory: messages, pieces, verdicts,
+    /// cancellations. 0 once everything is settled and both sides know it.
+    #[must_use]
+    pub fn retained(&self) -> usize {
+        let sending: usize = self.outgoing.values().map(Outgoing::retained).sum();
+        let receiving: usize = self.incoming.values().map(Incoming::retained).sum();
+        sending + receiving
     }
 
     /// Smoothed round trip of a datagram session, once measured.

@@ -2,6 +2,8 @@
 //! packet at hand. The caller owns it, empties it and lends it again, so nothing is allocated once
 //! it is warm.
 
+use std::time::Duration;
+
 use crate::{IncomingSpec, Outcome, RefuseCode};
 
 /// Where delivered records lie.
@@ -151,6 +153,19 @@ impl Outbox {
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(bytes);
         Place::Arena { start, len: bytes.len() as u32 }
+    }
+
+    /// Stores one record that has waited here for `age`.
+    pub(crate) fn store_aged(&mut self, record: &[u8], age: Duration) -> Place {
+        let at = self.arena.len() + 4;
+        let place = self.store(record);
+        if let Some(word) = self.arena.get_mut(at..at + 4)
+            && let Ok(ttl_ms) = <[u8; 4]>::try_from(&*word)
+        {
+            let left = crate::incoming::aged(u32::from_le_bytes(ttl_ms), age);
+            word.copy_from_slice(&left.to_le_bytes());
+        }
+        place
     }
 
     pub(crate) fn deliver(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidings_wire::Ranges;
 
 use crate::outgoing::Sent;
-use crate::{Refused, Time, sabotage};
+use crate::{Refused, Time};
 
 /// A packet is lost when this many later ones were acknowledged (RFC 9002 6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
@@ -43,6 +43,7 @@ pub(crate) enum Control {
     Answer(u32),
     Progress(u32),
     Verdict(u32, u64),
+    Understood(u32, u64),
     Finished(u32),
 }
 
@@ -281,9 +282,6 @@ impl Recovery {
         self.probes += 1;
         self.probes_due = 2;
         self.probed_at = now;
-        if sabotage::is(10) {
-            return;
-        }
         // Send the oldest again without calling it lost: the window is not to blame yet.
         if let Some(packet) = self.sent.iter_mut().find(|packet| !packet.is_acked) {
             lost.push(packet.cargo.clone());
@@ -301,6 +299,7 @@ impl Recovery {
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
     ranges: VecDeque<(u64, u64)>, // first and last, newest in front
+    forgotten: u64,               // numbers up to this one are not told apart any more
     largest_at: Time,
     pub unacked: u32,
     pub due_at: Option<Time>,
@@ -309,6 +308,9 @@ pub(crate) struct Arrivals {
 impl Arrivals {
     /// Notes a packet; false if it was there before.
     pub fn note(&mut self, now: Time, number: u64, is_eliciting: bool, delay: Duration) -> bool {
+        if number <= self.forgotten {
+            return false; // if it is new after all, its sender will find it lost
+        }
         let at = self.ranges.iter().position(|(first, _)| *first <= number + 1);
         let is_largest = self.ranges.front().is_none_or(|(_, last)| number > *last);
         let is_next = self.ranges.front().is_none_or(|(_, last)| number == *last + 1);
@@ -331,7 +333,11 @@ impl Arrivals {
             Some(at) => self.ranges.insert(at, (number, number)),
             None => self.ranges.push_back((number, number)),
         }
-        self.ranges.truncate(tidings_wire::RANGES_MAX + 1);
+        if self.ranges.len() > tidings_wire::RANGES_MAX + 1
+            && let Some((_, last)) = self.ranges.pop_back()
+        {
+            self.forgotten = last;
+        }
         if is_largest {
             self.largest_at = now;
         }

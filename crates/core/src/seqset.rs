@@ -35,6 +35,12 @@ impl SeqSet {
         !self.ranges.is_empty()
     }
 
+    /// How many holes there are.
+    #[must_use]
+    pub fn holes(&self) -> usize {
+        self.ranges.len()
+    }
+
     /// Whether `seq` is in the set. O(log holes).
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {

@@ -1,1 +1,80 @@
-//! x
+//! Message passing with guarantees you choose.
+//!
+//! A [`Node`] sends and receives on channels; each channel chooses how often a message may arrive
+//! ([`Delivery`]), in which order ([`Order`]), how a send waits (`rendezvous`, or a bounded buffer
+//! with its [`Overflow`] policy), over whatever joins the two ends. It says of every message how
+//! far it got ([`Stage`]), and refuses what it cannot keep.
+//!
+//! Every operation is a future and has `.wait()` for plain threads.
+//!
+//! ```
+//! use tidings::prelude::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let kitchen = Node::bind("inproc://kitchen").wait()?;
+//! let mut orders = kitchen.receiver::<String>("orders").open().wait()?;
+//!
+//! let waiter = Node::builder().start().wait()?;
+//! let tx = waiter.sender::<String>("inproc://kitchen/orders").open().wait()?;
+//! tx.send(&"two soups".to_owned()).wait()?; // in the bounded buffer
+//! assert_eq!(*orders.recv().wait()?, "two soups");
+//! tx.drained().wait()?; // acknowledged
+//! # Ok(())
+//! # }
+//! ```
+
+mod channel;
+mod clock;
+mod config;
+mod drive;
+mod error;
+mod headers;
+mod hold;
+mod hub;
+mod message;
+mod node;
+mod peer;
+mod receiver;
+mod request;
+mod run;
+mod sender;
+mod status;
+mod timer;
+mod topic;
+mod typed;
+mod wait;
+
+pub use config::NodeConfig;
+pub use error::{
+    AddressError, BindError, CloseReport, Diagnose, Fault, OpenError, RecvError, RequestError,
+    SendError,
+};
+pub use message::{Ack, Message, RawMessage};
+pub use node::{
+    Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
+};
+pub use receiver::{RawReceiver, Recv};
+pub use request::{RawReply, RawRequest, Request, Responder, STATUS_DROPPED, STATUS_FAILED};
+pub use sender::{Drained, Enqueue, Pending, RawSender, Receipt, Send, TIMEOUT_DEFAULT};
+pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
+pub use tidings_core::{
+    BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, RecoveryConfig,
+    Reason, RefuseCode, RetryConfig, Stage,
+};
+pub use tidings_transport::{Address, Scheme};
+pub use topic::{Subscription, TOPIC_MAX, is_topic, topic_matches, topic_of};
+pub use typed::{
+    Codec, Receiver, RecvValue, SendValue, Sender, TypedReceiver, TypedRequest, TypedSender,
+};
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{
+        Ack, Codec, Delivery, Diagnose, Message, Node, Overflow, RawMessage, RawReceiver, RawSender,
+        Receiver, RecvError, RequestError, SendError, Sender, Stage,
+    };
+
+    /// A result whose error may be any of the library's.
+    pub type Result<T, E = Box<dyn std::error::Error + ::std::marker::Send + Sync>> =
+        std::result::Result<T, E>;
+}

@@ -1,11 +1,11 @@
 //! How a link builds packets: late, once a batch of inputs, so that acknowledgements and progress
 //! ride on data and messages share packets.
 
-use tidings_wire::{Data, FRAGMENT_MAX, Record, RecordMeta, frame_len_of_data};
+use tidings_wire::{Data, FRAGMENT_MAX, HEADER_LEN, Record, RecordMeta, frame_len_of_data};
 
 use super::*;
 use crate::incoming::Incoming;
-use crate::outgoing::{Sent, first_only};
+use crate::outgoing::{Room, Sent, first_only};
 
 /// Room that must be left in a packet for one more frame that carries no message.
 const CONTROL_ROOM: usize = 640;
@@ -177,6 +177,9 @@ impl Link {
                 self.list_pending(stream);
                 return false;
             }
+            Control::Understood(stream, seq) => {
+                writer.push(&Frame::Skip { stream, count: 1, base: seq, bytes: 0 });
+            }
             Control::Verdict(stream, seq) => {
                 let Some(incoming) = self.incoming.get_mut(&stream) else { return false };
                 let Some(judged) = incoming.verdicts.get_mut(&seq) else { return false };
@@ -244,8 +247,9 @@ impl Link {
             if writer.len() + CONTROL_ROOM > packet_max {
                 return None;
             }
-            let room = packet_max - writer.len() - frame_len_of_data(0);
-            let piece = outgoing.next_piece(now, room.min(RECORDS_LEN_MAX));
+            let left = (packet_max - writer.len() - frame_len_of_data(0)).min(RECORDS_LEN_MAX);
+            let fresh = (packet_max - HEADER_LEN - frame_len_of_data(0)).min(RECORDS_LEN_MAX);
+            let piece = outgoing.next_piece(now, Room { left, fresh });
             if !self.touched.contains(&stream) {
                 self.touched.push(stream);
             }
@@ -312,7 +316,7 @@ fn announcement(stream: u32, outgoing: &Outgoing) -> OpenFrame {
         },
         order: u8::from(spec.order == Order::Fifo),
         is_rendezvous: spec.is_rendezvous,
-        base: outgoing.base(),
+        base: outgoing.origin(),
         channel: spec.channel.clone(),
         content: spec.content.clone(),
     }
@@ -333,7 +337,7 @@ fn put_progress_of(
     writer.push(&Frame::Progress(Progress {
         stream,
         received: incoming.received(),
-        taken: incoming.taken().min(incoming.received()),
+        taken: incoming.reported_taken(),
         settled,
         credit,
         credit_bytes,

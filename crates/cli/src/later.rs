@@ -1,0 +1,120 @@
+//! Commands and flags of tidings that this version does not have. They are known by name, refused
+//! with exit code 5, and told what there is instead.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Args;
+
+use crate::trouble::Trouble;
+
+/// Whatever follows a command of a later version.
+#[derive(Args, Debug)]
+pub(crate) struct LaterArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// `recv --durable DIR --out FILE`
+#[derive(Args, Debug, Default)]
+pub(crate) struct DurableRecvArgs {
+    #[arg(long, hide = true, value_name = "DIR")]
+    durable: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// `send --outbox DIR`
+#[derive(Args, Debug, Default)]
+pub(crate) struct OutboxArgs {
+    #[arg(long, hide = true, value_name = "DIR")]
+    outbox: Option<PathBuf>,
+}
+
+/// `serve --http HOST:PORT --data DIR`
+#[derive(Args, Debug, Default)]
+pub(crate) struct GatewayArgs {
+    #[arg(long, hide = true, value_name = "HOST:PORT")]
+    http: Option<String>,
+    #[arg(long, hide = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DurableRecvArgs {
+    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
+        let instead = "without it: what is not acknowledged stays with its sender, and goes to the \
+                       receiver's next life; redirect standard output for a file";
+        refuse_flag("--durable", self.durable.is_some(), instead)?;
+        refuse_flag("--out", self.out.is_some(), instead)
+    }
+}
+
+impl OutboxArgs {
+    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
+        let instead = "without it: the sender keeps in memory what is not settled, as long as it lives";
+        refuse_flag("--outbox", self.outbox.is_some(), instead)
+    }
+}
+
+impl GatewayArgs {
+    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
+        let instead = "without it: `tidings ls --json` shows the node's state to programs";
+        refuse_flag("--http", self.http.is_some(), instead)?;
+        let instead = "without it: the node keeps messages in memory, as long as it lives";
+        refuse_flag("--data", self.data.is_some(), instead)
+    }
+}
+
+pub(crate) fn group() -> Trouble {
+    refused(
+        "`tidings group`",
+        "groups with views and total order",
+        "`tidings pub` and `tidings sub` reach many at once, without agreement on order",
+    )
+}
+
+pub(crate) fn queue() -> Trouble {
+    refused(
+        "`tidings queue`",
+        "durable queues",
+        "`tidings serve` keeps messages in memory, and `tidings recv --connect` takes them",
+    )
+}
+
+pub(crate) fn dlq() -> Trouble {
+    refused(
+        "`tidings dlq`",
+        "dead letters",
+        "`tidings recv --json` shows each message's attempt, and `tidings ls` what was rejected",
+    )
+}
+
+pub(crate) fn top() -> Trouble {
+    refused("`tidings top`", "the live view", "`watch -n1 tidings ls` comes close")
+}
+
+pub(crate) fn trace() -> Trouble {
+    refused(
+        "`tidings trace`",
+        "the path of one message",
+        "`tidings sim --trace FILE` records every step of a simulated run",
+    )
+}
+
+pub(crate) fn tls() -> Trouble {
+    refused(
+        "`tidings tls`",
+        "TLS",
+        "loopback and unix sockets need none; elsewhere say --insecure where the network is trusted",
+    )
+}
+
+/// An error for something known by name.
+pub(crate) fn refused(name: &str, about: &str, instead: &str) -> Trouble {
+    Trouble::new("E0602", format!("{name} is not part of this version"))
+        .why(format!("{about}: that comes with a later one"))
+        .hint(instead)
+}
+
+fn refuse_flag(flag: &str, is_given: bool, instead: &str) -> Result<(), Trouble> {
+    if is_given { Err(refused(flag, "what it asks for is not kept yet", instead)) } else { Ok(()) }
+}

@@ -1,0 +1,84 @@
+//! Starting and stopping the node that a command works with. The only place that makes one.
+
+use clap::Args;
+use tidings::{Address, Node, Service};
+
+use crate::{
+    config::Config,
+    context::Context,
+    diagnose::trouble,
+    print,
+    quantity::count,
+    trouble::Trouble,
+};
+
+/// Flags of every command that has a node.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct NodeArgs {
+    /// Allow an address off loopback without TLS
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// What other nodes call this one
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// Whether the node keeps messages for channels without a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Nothing,
+    Channels,
+}
+
+impl NodeArgs {
+    pub(crate) fn start(&self, config: &Config, keep: Keep) -> Result<Node, Trouble> {
+        let mut builder = Node::builder()
+            .insecure(self.is_insecure(config))
+            .hold(keep == Keep::Channels);
+        if let Some(name) = self.name.as_ref().or(config.name.as_ref()) {
+            builder = builder.name(name);
+        }
+        builder.start().wait().map_err(|error| trouble(&error))
+    }
+
+    pub(crate) fn is_insecure(&self, config: &Config) -> bool {
+        self.insecure || config.is_insecure
+    }
+
+    /// An address may be off loopback only where that was said aloud; and then it is said each time.
+    pub(crate) fn judge(&self, address: &Address, config: &Config) -> Result<(), Trouble> {
+        if address.is_loopback() {
+            return Ok(());
+        }
+        let endpoint = address.endpoint();
+        if self.is_insecure(config) {
+            print::note(&format!("warning: {endpoint} is off loopback and without TLS"));
+            return Ok(());
+        }
+        Err(Trouble::new("E0105", format!("{endpoint} is off loopback, and there is no TLS yet"))
+            .why("whoever is in between could read and change what is sent")
+            .hint("use loopback or a unix socket, or say --insecure where the network is trusted"))
+    }
+}
+
+/// An address that is listened on, where the node also answers questions about itself.
+pub(crate) struct Listening {
+    pub(crate) address: Address,
+    _status: Service,
+}
+
+/// Listens, as long as what it returns lives.
+pub(crate) fn listen(node: &Node, address: &Address) -> Result<Listening, Trouble> {
+    let status = node.serve_status().wait().map_err(|error| trouble(&error))?;
+    let bound = node.listen(&address.endpoint()).wait().map_err(|error| trouble(&error))?;
+    Ok(Listening { address: bound, _status: status })
+}
+
+/// Closes the node within the deadline for draining, and says what was left.
+pub(crate) fn close(node: &Node, config: &Config, context: &Context) {
+    let left = node.close().timeout(config.drain).wait().left();
+    if left > 0 {
+        let what = format!("{} not settled at the end", count(left.into(), "message"));
+        context.event(&serde_json::json!({"event": "left", "unsettled": left}), &what);
+    }
+}

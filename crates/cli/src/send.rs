@@ -1,0 +1,289 @@
+//! `tidings send`: hands bodies to a channel without waiting for each, while [`settle`] follows how
+//! far each of them gets.
+
+mod settle;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use tidings::{Delivery, Node, Order, Overflow, RawSender, SendError, Stage};
+
+use self::settle::{Item, Settling};
+use crate::{
+    bodies::{Bodies, Wanted},
+    config::Config,
+    context::Context,
+    diagnose::{channel_address, trouble},
+    interrupt::Interrupt,
+    later::OutboxArgs,
+    node::{Keep, NodeArgs},
+    print,
+    progress::Progress,
+    quantity::{count, parse_duration, parse_rate, parse_size, show_rate},
+    trouble::{Exit, Trouble},
+    words::{DeliveryWord, OrderWord, OverflowWord, StageWord, word},
+};
+
+/// Flags of `tidings send`.
+#[derive(Args, Debug)]
+pub(crate) struct SendArgs {
+    /// Where to, with the channel: tcp://127.0.0.1:7400/orders
+    addr: String,
+    /// What to send, each word a message; without it the lines of standard input
+    #[arg(conflicts_with_all = ["from", "size"])]
+    body: Vec<String>,
+    /// Send the body so many times; of a file, at most so many lines
+    #[arg(short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// Send bodies of so many bytes
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with = "from")]
+    size: Option<u64>,
+    /// Send each line of a file (or of `-`, standard input)
+    #[arg(long, value_name = "FILE|-")]
+    from: Option<String>,
+    /// Send at most so many messages a second
+    #[arg(long, value_name = "N/s", value_parser = parse_rate)]
+    rate: Option<f64>,
+    #[command(flatten)]
+    channel: ChannelArgs,
+    /// How far each message has to get [default: received; rendezvous: taken; at-most-once: sent]
+    #[arg(long, value_enum, value_name = "STAGE")]
+    until: Option<StageWord>,
+    /// An idempotency key, sent with each message
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Each message's deadline [default: 5s]
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// 0 to 31; a higher one overtakes lower ones that have not left yet
+    #[arg(long, value_name = "0-31", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=31))]
+    priority: u8,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    outbox: OutboxArgs,
+}
+
+/// The guarantee of a channel, as flags.
+#[derive(Args, Debug)]
+struct ChannelArgs {
+    /// How often a message may arrive [default: at-least-once]
+    #[arg(long, value_enum, value_name = "HOW")]
+    delivery: Option<DeliveryWord>,
+    /// In which order the messages arrive [default: fifo]
+    #[arg(long, value_enum, value_name = "HOW")]
+    order: Option<OrderWord>,
+    /// Wait until the receiver has taken each message
+    #[arg(long)]
+    rendezvous: bool,
+    /// Messages that may be unsettled [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    capacity: Option<u32>,
+    /// What happens to one more [default: block]
+    #[arg(long, value_enum, value_name = "HOW")]
+    overflow: Option<OverflowWord>,
+}
+
+/// All that was chosen, by flag or by configuration.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    delivery: Delivery,
+    order: Order,
+    is_rendezvous: bool,
+    capacity: u32,
+    capacity_bytes: u64,
+    overflow: Overflow,
+    until: Stage,
+    timeout: Duration,
+}
+
+impl Choice {
+    fn of(args: &SendArgs, config: &Config) -> Result<Self, Trouble> {
+        let channel = &args.channel;
+        let delivery = channel.delivery.map_or(config.delivery, |word| word.0);
+        let until = match args.until {
+            Some(word) => word.stage()?,
+            None if channel.rendezvous => Stage::Taken,
+            None if delivery == Delivery::AtMostOnce => Stage::Sent,
+            None => Stage::Received,
+        };
+        Ok(Self {
+            delivery,
+            order: channel.order.map_or(Ok(config.order), OrderWord::order)?,
+            is_rendezvous: channel.rendezvous,
+            capacity: channel.capacity.unwrap_or(config.capacity),
+            capacity_bytes: config.capacity_bytes,
+            overflow: channel.overflow.map_or(config.overflow, |word| word.0),
+            until,
+            timeout: args.timeout.unwrap_or(config.timeout),
+        })
+    }
+
+    /// The guarantee in words; where it has a limit, with the limit.
+    fn describe(&self) -> String {
+        let mut text = word(&DeliveryWord(self.delivery));
+        if self.delivery == Delivery::ExactlyOnce {
+            text.push_str(" (while both processes live)");
+        }
+        text.push_str(", ");
+        text.push_str(&word(&OrderWord::Channel(self.order)));
+        if self.is_rendezvous {
+            text.push_str(", rendezvous");
+        }
+        text
+    }
+
+    fn open(&self, node: &Node, address: &str) -> Result<RawSender, Trouble> {
+        let mut builder = node
+            .raw_sender(address)
+            .delivery(self.delivery)
+            .order(self.order)
+            .capacity(self.capacity)
+            .capacity_bytes(self.capacity_bytes)
+            .overflow(self.overflow)
+            .timeout(self.timeout);
+        if self.is_rendezvous {
+            builder = builder.rendezvous();
+        }
+        builder.open().wait().map_err(|error| trouble(&error))
+    }
+}
+
+pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
+    args.outbox.refuse()?;
+    let (address, _) = channel_address(&args.addr)?;
+    let config = context.config()?;
+    let choice = Choice::of(&args, &config)?;
+    args.node.judge(&address, &config)?;
+    let interrupt = context.interrupt()?;
+    let wanted = Wanted {
+        words: &args.body,
+        size: args.size,
+        from: args.from.as_deref(),
+        count: args.count,
+    };
+    let mut bodies = Bodies::open(&wanted, &interrupt)?;
+    let node = args.node.start(&config, Keep::Nothing)?;
+    let sender = choice.open(&node, &address.to_string())?;
+    let settling = Settling::new(choice, sender.clone(), address.to_string(), context);
+    let started = Instant::now();
+    let mut feeding = Feeding {
+        sender: &sender,
+        args: &args,
+        choice,
+        interrupt: &interrupt,
+        settled: settling.settled(),
+        accepted: Arc::default(),
+        started,
+        progress: context.progress(),
+    };
+    feeding.promise(config.drain);
+    let (items, ended) = sync_channel(choice.capacity.min(65_536) as usize);
+    let (read, mut settling) = thread::scope(|scope| {
+        let settler = scope.spawn(move || settling.follow(ended));
+        let read = feeding.run(&mut bodies, items);
+        (read, settler.join())
+    });
+    feeding.progress.clear();
+    let settling = match &mut settling {
+        Ok(settling) => settling,
+        Err(_) => return Err(Trouble::new("E0603", "the receipts could not be followed")),
+    };
+    // What was only queued or sent still has its way to go; what waits has ended by its deadline.
+    let drain = if interrupt.is_raised() { config.drain } else { choice.timeout.max(config.drain) };
+    let left = if choice.until < Stage::Received { drained(&sender, drain) } else { 0 };
+    let exit = settling.finish(started.elapsed(), left, context);
+    // What has not settled by now was told already.
+    let _ = node.close().timeout(Duration::ZERO).wait();
+    read?;
+    if interrupt.is_raised() { Ok(Exit::Interrupted) } else { exit }
+}
+
+/// Waits for what is on its way; how many messages did not settle.
+fn drained(sender: &RawSender, within: Duration) -> u32 {
+    match sender.drained().timeout(within).wait() {
+        Ok(()) => 0,
+        Err(_) => sender.unsettled().0,
+    }
+}
+
+/// The side that reads bodies and hands them in.
+struct Feeding<'a> {
+    sender: &'a RawSender,
+    args: &'a SendArgs,
+    choice: Choice,
+    interrupt: &'a Interrupt,
+    settled: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
+    started: Instant,
+    progress: Progress,
+}
+
+impl Feeding<'_> {
+    /// Ctrl-C leaves `drain` for what is on its way, and then says what is left.
+    fn promise(&self, drain: Duration) {
+        let (accepted, settled) = (self.accepted.clone(), self.settled.clone());
+        self.interrupt.drain_within(drain, move || {
+            let left = accepted.load(Ordering::Relaxed) - settled.load(Ordering::Relaxed);
+            let accepted = count(accepted.load(Ordering::Relaxed), "message");
+            print::note(&format!("interrupted: of {accepted}, {left} had not reached their stage"));
+        });
+    }
+
+    fn run(&mut self, bodies: &mut Bodies, items: SyncSender<Item>) -> Result<(), Trouble> {
+        let mut number = 0u64;
+        while !self.interrupt.is_raised() {
+            let Some(body) = bodies.next()? else { break };
+            if self.pace(number) {
+                break;
+            }
+            number += 1;
+            self.accepted.store(number, Ordering::Relaxed);
+            let item = self.hand_in(number, body);
+            let is_over = matches!(item, Item::Ended(_, SendError::Refused { .. } | SendError::Closed));
+            if items.send(item).is_err() || is_over {
+                break;
+            }
+            let (elapsed, settled) = (self.started.elapsed(), &self.settled);
+            self.progress.update(|| {
+                let settled = settled.load(Ordering::Relaxed);
+                let rate = show_rate(settled as f64 / elapsed.as_secs_f64());
+                format!("{} sent, {settled} settled, {rate}", count(number, "message"))
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits for this message's turn; whether Ctrl-C came meanwhile.
+    fn pace(&self, number: u64) -> bool {
+        let Some(rate) = self.args.rate else { return false };
+        let due = Duration::from_secs_f64(number as f64 / rate);
+        let early = due.saturating_sub(self.started.elapsed());
+        !early.is_zero() && self.interrupt.sleep(early)
+    }
+
+    fn hand_in(&self, number: u64, body: &[u8]) -> Item {
+        let mut send = self
+            .sender
+            .send(body)
+            .until(self.choice.until)
+            .timeout(self.choice.timeout)
+            .priority(self.args.priority);
+        if let Some(key) = &self.args.key {
+            send = send.key(key);
+        }
+        match send.enqueue().wait() {
+            Ok(pending) => Item::Accepted(pending),
+            Err(error) => Item::Ended(number, error),
+        }
+    }
+}

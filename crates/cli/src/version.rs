@@ -1,0 +1,32 @@
+//! `tidings version`: what this program is.
+
+use serde_json::json;
+
+use crate::{
+    context::Context,
+    print::Output,
+    trouble::{Exit, Trouble},
+};
+
+/// The program's version.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Schemes that this version has a transport for.
+pub(crate) const SCHEMES: [&str; 4] = ["inproc", "unix", "tcp", "udp"];
+
+pub(crate) fn run(context: &Context) -> Result<Exit, Trouble> {
+    let mut output = Output::new();
+    if context.is_json {
+        output.json(&json!({
+            "name": "tidings",
+            "version": VERSION,
+            "schemes": SCHEMES,
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+        }))?;
+    } else {
+        output.line(format!("tidings {VERSION}").as_bytes())?;
+        output.line(format!("transports: {}", SCHEMES.join(", ")).as_bytes())?;
+    }
+    output.flush()?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,357 @@
+//! A receiving channel: what has arrived and waits to be taken, by whom, and in whose turn. The
+//! links feed it, the receivers drain it; its bound is the credit that each stream was granted.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tidings_core::{Time, Verdict};
+use tidings_wire::Record;
+
+use crate::message::{Ack, Again, RawMessage};
+use crate::peer::Peer;
+use crate::run::Run;
+
+/// What the channel carries; decides who is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChannelConfig {
+    pub purpose: crate::hub::Purpose,
+    pub content: String,
+    pub is_rendezvous: bool,
+    pub capacity: u32,
+    pub capacity_bytes: u64,
+    pub attempts_max: u32,
+}
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub name: String,
+    pub config: ChannelConfig,
+    pub redelivered: AtomicU64,
+    pub expired: AtomicU64,
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    feeds: Vec<Feed>,
+    turn: usize,
+    again: VecDeque<(Time, Again)>,
+    wakers: Vec<Waker>,
+    receivers: u32,
+    waiting: u32,
+    is_closed: bool,
+}
+
+/// One stream's part of the inbox.
+#[derive(Debug)]
+struct Feed {
+    peer: Arc<Peer>,
+    stream: u32,
+    from: String,
+    is_rendezvous: bool,
+    runs: VecDeque<Cursor>,
+}
+
+/// A place in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    run: Arc<Run>,
+    index: u32,
+    at: u32,
+    end: u32, // messages up to here may be taken with this cursor
+    is_shared: bool,
+}
+
+/// What an attempt to take gives.
+pub(crate) enum Taken {
+    /// A cursor to take from.
+    Cursor(Cursor),
+    /// A message that comes again.
+    Again(Again),
+    /// Nothing now; perhaps at this time.
+    Nothing(Option<Time>),
+    /// Nothing ever.
+    Closed,
+}
+
+impl Channel {
+    pub fn new(name: String, config: ChannelConfig) -> Self {
+        Self {
+            name,
+            config,
+            redelivered: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            inbox: Mutex::new(Inbox::default()),
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream feeds the channel from now on.
+    pub fn feed(&self, peer: &Arc<Peer>, from: String, stream: u32, is_rendezvous: bool) -> u32 {
+        let mut inbox = self.inbox();
+        let runs = VecDeque::new();
+        inbox.feeds.push(Feed { peer: peer.clone(), stream, from, is_rendezvous, runs });
+        inbox.waiting
+    }
+
+    /// A stream is over. What it has delivered can still be taken; its sender will not hear of it.
+    pub fn gone(&self, peer: &Peer, stream: u32) {
+        let mut inbox = self.inbox();
+        inbox.feeds.retain(|feed| {
+            let is_it = feed.stream == stream && std::ptr::eq(&*feed.peer, peer);
+            !is_it
+        });
+        // The sender keeps what is not settled and sends it again on its next stream; to take it
+        // from here as well would be to take it twice.
+        inbox.again.retain(|(_, again)| {
+            let is_it = again.run.stream == stream && std::ptr::eq(&*again.run.peer, peer);
+            !is_it
+        });
+    }
+
+    pub fn push(&self, run: Arc<Run>) {
+        let mut inbox = self.inbox();
+        let feed = inbox.feeds.iter_mut().find(|feed| {
+            feed.stream == run.stream && Arc::ptr_eq(&feed.peer, &run.peer)
+        });
+        let Some(feed) = feed else { return };
+        let end = run.count;
+        feed.runs.push_back(Cursor { run, index: 0, at: 0, end, is_shared: false });
+        wake(&mut inbox);
+    }
+
+    /// Takes a delivered message back if nobody has taken it.
+    pub fn withdraw(&self, peer: &Peer, stream: u32, seq: u64) -> bool {
+        let mut inbox = self.inbox();
+        let feed = inbox
+            .feeds
+            .iter_mut()
+            .find(|feed| feed.stream == stream && std::ptr::eq(&*feed.peer, peer));
+        let Some(feed) = feed else { return false };
+        let at = feed.runs.iter().position(|cursor| cursor.run.base == seq && cursor.run.count == 1);
+        let Some(cursor) = at.and_then(|at| feed.runs.remove(at)) else { return false };
+        cursor.run.set_taken(1, cursor.run.bytes.len() as u32, false);
+        true
+    }
+
+    /// A message comes again after `delay`, or is given up after its last attempt.
+    pub fn give_back(&self, again: Again, delay: Duration) {
+        if again.attempt >= self.config.attempts_max {
+            let seq = again.run.base + u64::from(again.index);
+            let why = format!("given up after {} attempts", again.attempt);
+            again.run.peer.judge(again.run.stream, seq, Verdict::AttemptsExhausted, &why);
+            return;
+        }
+        self.redelivered.fetch_add(1, Ordering::Relaxed);
+        let due = again.run.peer.hub.clock.now().after(delay);
+        let mut inbox = self.inbox();
+        let is_fed = inbox.feeds.iter().any(|feed| {
+            feed.stream == again.run.stream && Arc::ptr_eq(&feed.peer, &again.run.peer)
+        });
+        if is_fed {
+            inbox.again.push_back((due, again));
+            wake(&mut inbox);
+        }
+    }
+
+    /// A receiver closes with a run in its hands.
+    pub fn put_back(&self, cursor: Cursor) {
+        if cursor.index >= cursor.end {
+            return;
+        }
+        let mut inbox = self.inbox();
+        let feed = inbox.feeds.iter_mut().find(|feed| {
+            feed.stream == cursor.run.stream && Arc::ptr_eq(&feed.peer, &cursor.run.peer)
+        });
+        let Some(feed) = feed else { return };
+        feed.runs.push_front(cursor);
+        wake(&mut inbox);
+    }
+
+    /// A receiver opens or closes.
+    pub fn count_receiver(&self, delta: i32) -> u32 {
+        let mut inbox = self.inbox();
+        inbox.receivers = inbox.receivers.saturating_add_signed(delta);
+        inbox.receivers
+    }
+
+    pub fn receivers(&self) -> u32 {
+        self.inbox().receivers
+    }
+
+    /// A receiver begins or ends waiting: rendezvous senders are let in one by one.
+    pub fn count_waiting(&self, delta: i32) {
+        let (feeds, waiting) = {
+            let mut inbox = self.inbox();
+            inbox.waiting = inbox.waiting.saturating_add_signed(delta);
+            let feeds: Vec<(Arc<Peer>, u32)> = inbox
+                .feeds
+                .iter()
+                .filter(|feed| feed.is_rendezvous)
+                .map(|feed| (feed.peer.clone(), feed.stream))
+                .collect();
+            (feeds, inbox.waiting)
+        };
+        for (peer, stream) in feeds {
+            peer.set_waiting(stream, waiting);
+        }
+    }
+
+    /// Something to take, each stream in its turn. `from` limits it to one node.
+    pub fn take(&self, now: Time, from: Option<&str>, waker: Option<&Waker>) -> Taken {
+        let mut inbox = self.inbox();
+        if let Some(again) = inbox.due(now, from) {
+            return Taken::Again(again);
+        }
+        let count = inbox.feeds.len();
+        for step in 0..count {
+            let at = (inbox.turn + step) % count;
+            let is_shared = inbox.receivers > 1 || count > 1;
+            let feed = &mut inbox.feeds[at];
+            if from.is_some_and(|from| feed.from != from) {
+                continue;
+            }
+            if let Some(cursor) = feed.take(is_shared) {
+                inbox.turn = (at + 1) % count;
+                return Taken::Cursor(cursor);
+            }
+        }
+        if inbox.is_closed {
+            return Taken::Closed;
+        }
+        if let Some(waker) = waker
+            && !inbox.wakers.iter().any(|known| known.will_wake(waker))
+        {
+            inbox.wakers.push(waker.clone());
+        }
+        Taken::Nothing(inbox.again.iter().map(|(due, _)| *due).min())
+    }
+
+    /// The one peer that feeds the channel, if it is one: a blocking receiver does its input.
+    pub fn only_peer(&self) -> Option<Arc<Peer>> {
+        let inbox = self.inbox();
+        let first = inbox.feeds.first()?;
+        let is_only = inbox.feeds.iter().all(|feed| Arc::ptr_eq(&feed.peer, &first.peer));
+        is_only.then(|| first.peer.clone())
+    }
+
+    /// The peers that feed it.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        let inbox = self.inbox();
+        let mut peers: Vec<Arc<Peer>> = Vec::new();
+        for feed in &inbox.feeds {
+            if !peers.iter().any(|peer| Arc::ptr_eq(peer, &feed.peer)) {
+                peers.push(feed.peer.clone());
+            }
+        }
+        peers
+    }
+
+    /// Messages that wait to be taken.
+    pub fn depth(&self) -> u64 {
+        let inbox = self.inbox();
+        let fresh = inbox.feeds.iter().flat_map(|feed| &feed.runs);
+        let fresh: u64 = fresh.map(|cursor| u64::from(cursor.end - cursor.index)).sum();
+        fresh + inbox.again.len() as u64
+    }
+
+    /// Nothing more will be taken.
+    pub fn close(&self) {
+        let mut inbox = self.inbox();
+        inbox.is_closed = true;
+        wake(&mut inbox);
+    }
+}
+
+fn wake(inbox: &mut Inbox) {
+    for waker in inbox.wakers.drain(..) {
+        waker.wake();
+    }
+}
+
+impl Inbox {
+    fn due(&mut self, now: Time, from: Option<&str>) -> Option<Again> {
+        let at = self.again.iter().position(|(due, again)| {
+            *due <= now && from.is_none_or(|from| self.is_from(again, from))
+        })?;
+        let (_, mut again) = self.again.remove(at)?;
+        again.attempt += 1;
+        Some(again)
+    }
+
+    fn is_from(&self, again: &Again, from: &str) -> bool {
+        self.feeds.iter().any(|feed| {
+            feed.stream == again.run.stream
+                && Arc::ptr_eq(&feed.peer, &again.run.peer)
+                && feed.from == from
+        })
+    }
+}
+
+impl Feed {
+    /// A whole run where only one receiver drains one stream; a message at a time where several
+    /// share, so that turns are exact.
+    fn take(&mut self, is_shared: bool) -> Option<Cursor> {
+        let front = self.runs.front_mut()?;
+        if !is_shared || front.index + 1 >= front.end {
+            return self.runs.pop_front();
+        }
+        let (_, next) = Record::decode(&front.run.bytes, front.at as usize).ok()?;
+        front.is_shared = true;
+        let one = Cursor { end: front.index + 1, ..front.clone() };
+        front.index += 1;
+        front.at = next as u32;
+        Some(one)
+    }
+}
+
+impl Cursor {
+    /// The next message of the run. Skips what has expired on the way.
+    #[inline]
+    pub fn next(&mut self, ack: Ack) -> Option<RawMessage> {
+        while self.index < self.end {
+            let at = self.at as usize;
+            let (record, next) = Record::decode(&self.run.bytes, at).ok()?;
+            let index = self.index;
+            self.index += 1;
+            self.at = next as u32;
+            self.run.set_taken(self.index, self.at, self.is_shared);
+            if record.meta.ttl_ms != 0 && self.is_late(record.meta.ttl_ms) {
+                self.run.channel.expired.fetch_add(1, Ordering::Relaxed);
+                let seq = self.run.base + u64::from(index);
+                self.run.peer.judge(self.run.stream, seq, Verdict::Expired, "late at the receiver");
+                continue;
+            }
+            let run = self.run.clone();
+            let attempt = run.attempt;
+            return Some(RawMessage::new(run, index, attempt, at, &record, ack));
+        }
+        None
+    }
+
+    fn is_late(&self, ttl_ms: u32) -> bool {
+        let waited = self.run.peer.hub.clock.now().since(self.run.arrived);
+        waited >= Duration::from_millis(u64::from(ttl_ms))
+    }
+
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+}
+
+impl Again {
+    pub fn into_message(self, ack: Ack) -> Option<RawMessage> {
+        let Self { run, index, attempt, record_at } = self;
+        let bytes = run.bytes.clone();
+        let (record, _) = Record::decode(&bytes, record_at as usize).ok()?;
+        let at = record_at as usize;
+        Some(RawMessage::new(run, index, attempt, at, &record, ack))
+    }
+}

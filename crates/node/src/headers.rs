@@ -1,0 +1,45 @@
+//! Headers of a message as bytes: length of the name, length of the value, both.
+
+use tidings_wire::HEADERS_MAX;
+
+/// Appends one; false if it does not fit any more.
+pub(crate) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) -> bool {
+    let is_bounded = name.len() <= usize::from(u8::MAX)
+        && value.len() <= usize::from(u16::MAX)
+        && out.len() + 3 + name.len() + value.len() <= HEADERS_MAX;
+    if is_bounded {
+        out.push(name.len() as u8);
+        out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value);
+    }
+    is_bounded
+}
+
+/// Walks encoded headers. What a stranger has mangled ends the walk.
+pub(crate) fn iter(mut encoded: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    std::iter::from_fn(move || {
+        let (lengths, rest) = encoded.split_first_chunk::<3>()?;
+        let name_len = usize::from(lengths[0]);
+        let value_len = usize::from(u16::from_le_bytes([lengths[1], lengths[2]]));
+        let (name, rest) = rest.split_at_checked(name_len)?;
+        let (value, rest) = rest.split_at_checked(value_len)?;
+        encoded = rest;
+        Some((std::str::from_utf8(name).ok()?, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_goes_in_comes_out_and_garbage_ends_the_walk() {
+        let mut encoded = Vec::new();
+        assert!(super::push(&mut encoded, "traceparent", b"00-abc"));
+        assert!(super::push(&mut encoded, "", b""));
+        let walked: Vec<_> = super::iter(&encoded).collect();
+        assert_eq!(walked, [("traceparent", &b"00-abc"[..]), ("", &b""[..])]);
+        encoded.push(200);
+        assert_eq!(super::iter(&encoded).count(), 2);
+        assert!(!super::push(&mut encoded, "x", &[0; 5000]));
+    }
+}

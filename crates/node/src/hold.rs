@@ -1,0 +1,166 @@
+//! Messages that a node holds for others: a reader attaches from afar, and what the channel holds
+//! is handed to it one by one, when it waits for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use tidings_core::{Delivery, IncomingSpec, Order, OutgoingSpec, Overflow, RefuseCode, Stage};
+use tidings_transport::Address;
+
+use crate::error::SendError;
+use crate::hub::{Hub, Purpose};
+use crate::message::Ack;
+use crate::peer::{Peer, State};
+use crate::receiver::RawReceiver;
+use crate::sender::RawSender;
+
+/// Keeps a local channel fed from a remote one; ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    shared: Arc<Shared>,
+    task: tokio::task::AbortHandle,
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<(Option<String>, Vec<Waker>)>);
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Attachment {
+    /// Attaches the local channel `local` to `address`; `purpose` says how.
+    pub fn new(hub: &Arc<Hub>, address: &Address, purpose: Purpose, channel: String, local: String) -> Self {
+        let shared = Arc::new(Shared::default());
+        let task = hub.runtime.spawn(stay(
+            hub.clone(),
+            address.clone(),
+            (purpose, channel, local),
+            shared.clone(),
+        ));
+        Self { shared, task: task.abort_handle() }
+    }
+
+    /// Why the other node does not want to, once it has said so.
+    pub fn refusal(&self) -> Option<String> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub fn register(&self, waker: &Waker) {
+        let mut inner = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.1.iter().any(|known| known.will_wake(waker)) {
+            inner.1.push(waker.clone());
+        }
+    }
+}
+
+/// Keeps the stream open that says that we want to read; opens it again when the other side has
+/// dropped it with its connection.
+async fn stay(
+    hub: Arc<Hub>,
+    address: Address,
+    (purpose, channel, local): (Purpose, String, String),
+    shared: Arc<Shared>,
+) {
+    loop {
+        let peer = hub.peer_at(&address);
+        let spec = OutgoingSpec {
+            purpose: purpose.code(),
+            delivery: Delivery::AtLeastOnce,
+            order: Order::Fifo,
+            is_rendezvous: false,
+            channel: channel.clone(),
+            content: local.clone(),
+            capacity: 1,
+            capacity_bytes: 1024,
+            overflow: Overflow::Reject,
+        };
+        let tx = RawSender::open(&hub, &peer, spec, None);
+        let refusal = std::future::poll_fn(|cx| {
+            tx.register(cx.waker());
+            tx.refusal().map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+        });
+        if let SendError::Refused { code, text, .. } = refusal.await
+            && code != RefuseCode::Closed
+        {
+            let mut inner = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.0 = Some(text);
+            for waker in inner.1.drain(..) {
+                waker.wake();
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A reader asks for what this node holds in a channel.
+pub(crate) fn offered_attach(
+    hub: &Hub,
+    peer: &Arc<Peer>,
+    state: &mut State,
+    stream: u32,
+    spec: &IncomingSpec,
+) {
+    let channel = if hub.config.is_holding { hub.held_channel(spec) } else { None };
+    let Some(channel) = channel.filter(|channel| channel.config.purpose == Purpose::Send) else {
+        let text = format!("this node holds nothing for {}; it is no `tidings serve`", spec.channel);
+        state.link.refuse(stream, RefuseCode::Other, &text);
+        return;
+    };
+    state.link.accept(hub.clock.now(), stream, 1, 1024);
+    let rx = RawReceiver::new(&peer.hub, &channel, Ack::Explicit);
+    let (peer_of_task, local) = (peer.clone(), spec.content.clone());
+    let task = hub.runtime.spawn(hand_over(peer_of_task, rx, local));
+    state.attachments.insert(stream, task.abort_handle());
+}
+
+/// Hands over one message at a time, when the reader waits for one.
+async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
+    let spec = OutgoingSpec {
+        purpose: Purpose::Send.code(),
+        delivery: Delivery::AtLeastOnce,
+        order: Order::Fifo,
+        is_rendezvous: true,
+        channel: local,
+        content: String::new(),
+        capacity: 1,
+        capacity_bytes: tidings_wire::MESSAGE_MAX as u64 * 2,
+        overflow: Overflow::Block,
+    };
+    let tx = RawSender::open(&peer.hub, &peer, spec, None);
+    loop {
+        let welcome = std::future::poll_fn(|cx| {
+            tx.register(cx.waker());
+            let is_welcome = peer.lock().link.has_credit(tx.stream());
+            let is_over = tx.refusal().is_some();
+            if is_welcome || is_over { std::task::Poll::Ready(is_over) } else { std::task::Poll::Pending }
+        });
+        if welcome.await {
+            return;
+        }
+        let Ok(message) = rx.recv().await else { return };
+        let headers = message.encoded_headers().to_vec();
+        let key = message.key().unwrap_or_default().to_vec();
+        let sent = tx
+            .send(&message)
+            .key(&key)
+            .encoded_headers(&headers)
+            .until(Stage::Processed)
+            .no_timeout()
+            .await;
+        match sent {
+            Ok(_) => message.ack(),
+            Err(SendError::Rejected(_)) => message.reject("rejected by its reader"),
+            Err(_) => {
+                message.nack();
+                if tx.refusal().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+}

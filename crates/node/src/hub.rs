@@ -1,0 +1,443 @@
+//! The hub: what the parts of one node share, and who takes an offered stream. It moves no bytes.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use tidings_core::{
+    Backoff, Breaker, BreakerState, Identity, IncomingSpec, RefuseCode, Rejected, Rng, Time,
+    close_code,
+};
+use tidings_transport::{Address, Listener, Options};
+
+use crate::channel::{Channel, ChannelConfig};
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::peer::{Peer, State};
+use crate::request::Budgets;
+use crate::sender::RawSender;
+
+/// What a stream is for. Travels as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Messages to a channel.
+    Send,
+    /// Requests to a responder.
+    Request,
+    /// Answers to requests that this link carried.
+    Reply,
+    /// Topic messages to be published at the receiver.
+    Publish,
+    /// A reader that wants the messages of a channel that the receiver holds.
+    Attach,
+    /// A reader of topics.
+    Subscribe,
+}
+
+impl Purpose {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Send => 0,
+            Self::Request => 1,
+            Self::Reply => 2,
+            Self::Publish => 3,
+            Self::Attach => 4,
+            Self::Subscribe => 5,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Send,
+            1 => Self::Request,
+            2 => Self::Reply,
+            3 => Self::Publish,
+            4 => Self::Attach,
+            5 => Self::Subscribe,
+            _ => return None,
+        })
+    }
+}
+
+/// Things that went wrong, counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Connections that sent what is no packet.
+    pub malformed: AtomicU64,
+    /// Packets that changed nothing.
+    pub refused: AtomicU64,
+    /// Connections whose handshake failed or took too long.
+    pub handshakes_failed: AtomicU64,
+    /// Connections turned away because too many were shaking hands.
+    pub busy: AtomicU64,
+}
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub config: NodeConfig,
+    pub identity: Identity,
+    pub clock: Clock,
+    pub runtime: tokio::runtime::Handle,
+    pub options: Options,
+    pub counters: Counters,
+    pub handshakes: AtomicUsize,
+    pub is_closing: AtomicBool,
+    inner: Mutex<Inner>,
+    rng: Mutex<Rng>,
+    requesters: Mutex<BTreeMap<(String, String), RawSender>>,
+    budgets: Mutex<Budgets>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    pub channels: BTreeMap<String, Arc<Channel>>,
+    /// Offered streams for whose channel nobody has come yet.
+    pub offers: Vec<Offer>,
+    pub outbound: BTreeMap<String, Arc<Peer>>,
+    pub inbound: BTreeMap<(u128, u64), Arc<Peer>>,
+    pub listeners: Vec<Arc<dyn Listener>>,
+    pub breakers: BTreeMap<String, Breaker>,
+    pub tasks: Vec<tokio::task::AbortHandle>,
+    pub topics: Option<Arc<crate::topic::Topics>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Offer {
+    peer: Weak<Peer>,
+    stream: u32,
+    spec: IncomingSpec,
+}
+
+/// A number nobody else has, from the operating system's randomness.
+pub(crate) fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// What a close code means, for people.
+pub(crate) fn close_text(code: u16) -> String {
+    match code {
+        close_code::GOODBYE => "the peer has closed the connection".to_owned(),
+        close_code::VERSION => "the peer speaks another version".to_owned(),
+        close_code::MALFORMED => "the peer could not read what we sent".to_owned(),
+        close_code::BUSY => "the peer has too many connections".to_owned(),
+        close_code::NO_SESSION => "the peer does not know this session".to_owned(),
+        close_code::REPLACED => "another connection has taken over".to_owned(),
+        close_code::TIMEOUT => "the handshake took too long".to_owned(),
+        other => format!("the peer closed the connection with code {other}"),
+    }
+}
+
+impl Hub {
+    pub fn new(config: NodeConfig, runtime: tokio::runtime::Handle) -> Self {
+        let node = u128::from(entropy()) << 64 | u128::from(entropy());
+        let name = config.name.clone();
+        Self {
+            identity: Identity { node, incarnation: entropy(), name },
+            clock: Clock::new(),
+            runtime,
+            options: Options::default(),
+            counters: Counters::default(),
+            handshakes: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+            inner: Mutex::new(Inner::default()),
+            rng: Mutex::new(Rng::new(entropy())),
+            requesters: Mutex::new(BTreeMap::new()),
+            budgets: Mutex::new(Budgets::default()),
+            config,
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn random(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    /// Senders of requests, by endpoint and channel.
+    pub fn requesters(&self) -> MutexGuard<'_, BTreeMap<(String, String), RawSender>> {
+        self.requesters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a destination may be retried now.
+    pub fn budget(&self, destination: &str, percent: u32) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.try_retry(destination, percent, self.clock.now())
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    pub fn instant_after(&self, timeout: Duration) -> Option<Instant> {
+        Instant::now().checked_add(timeout)
+    }
+
+    /// How long a message whose handling failed stays away.
+    pub fn backoff(&self, attempt: u32) -> Duration {
+        let mut backoff = Backoff::new(self.config.redelivery);
+        let mut rng = Rng::new(self.random());
+        let mut wait = Duration::ZERO;
+        for _ in 0..attempt {
+            wait = backoff.failed(&mut rng).unwrap_or(wait);
+        }
+        wait
+    }
+
+    /// Sleeps, in whatever executor the caller is.
+    pub async fn nap(&self, duration: Duration) {
+        // A task of our own runtime keeps the time, so that foreign executors need none.
+        let _ = self.runtime.spawn(async move { tokio::time::sleep(duration).await }).await;
+    }
+
+    /// Wakes somebody at that time.
+    pub fn wake_at(&self, at: Time, waker: Waker) {
+        let instant = self.clock.instant(at);
+        self.runtime.spawn(async move {
+            tokio::time::sleep_until(instant.into()).await;
+            waker.wake();
+        });
+    }
+
+    /// Leave to call a destination.
+    pub fn admit(&self, destination: &str) -> Result<(), Rejected> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        match inner.breakers.get_mut(destination) {
+            Some(breaker) => breaker.admit(now),
+            None => Ok(()),
+        }
+    }
+
+    /// How a call went.
+    pub fn called(&self, destination: &str, is_success: bool) {
+        let now = self.clock.now();
+        let config = self.config.breaker;
+        let mut inner = self.lock();
+        let breakers = &mut inner.breakers;
+        if is_success && !breakers.contains_key(destination) {
+            return; // only trouble is worth remembering
+        }
+        let breaker =
+            breakers.entry(destination.to_owned()).or_insert_with(|| Breaker::new(config));
+        if is_success {
+            breaker.succeeded(now);
+        } else {
+            breaker.failed(now);
+        }
+    }
+
+    pub fn breaker(&self, destination: &str) -> BreakerState {
+        let now = self.clock.now();
+        let inner = self.lock();
+        inner.breakers.get(destination).map_or(BreakerState::Closed, |breaker| breaker.state(now))
+    }
+
+    // ---- channels ----
+
+    /// The channel of that name, made if it is not there.
+    pub fn channel(&self, name: &str, config: ChannelConfig) -> Result<Arc<Channel>, Arc<Channel>> {
+        let mut inner = self.lock();
+        if let Some(channel) = inner.channels.get(name) {
+            let is_same = channel.config.purpose == config.purpose
+                && (channel.config.content == config.content || channel.config.content.is_empty());
+            return if is_same { Ok(channel.clone()) } else { Err(channel.clone()) };
+        }
+        let channel = Arc::new(Channel::new(name.to_owned(), config));
+        inner.channels.insert(name.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// A receiver came: streams that were waiting for one are taken. Not to be called with a
+    /// peer's lock held.
+    pub fn receiver_opened(&self, channel: &Arc<Channel>) {
+        let offers: Vec<Offer> = {
+            let mut inner = self.lock();
+            let (mine, others) = std::mem::take(&mut inner.offers)
+                .into_iter()
+                .partition(|offer| offer.spec.channel == channel.name);
+            inner.offers = others;
+            mine
+        };
+        for offer in offers {
+            if let Some(peer) = offer.peer.upgrade() {
+                let mut state = peer.lock();
+                self.offered(&peer, &mut state, offer.stream, &offer.spec);
+                peer.flush(&mut state, self.clock.now());
+            }
+        }
+    }
+
+    pub fn receiver_closed(&self, channel: &Arc<Channel>) {
+        channel.count_receiver(-1);
+    }
+
+    /// A peer offers a stream: who takes it? Called with the peer's lock held.
+    pub fn offered(&self, peer: &Arc<Peer>, state: &mut State, stream: u32, spec: &IncomingSpec) {
+        let Some(purpose) = Purpose::from_code(spec.purpose) else {
+            state.link.refuse(stream, RefuseCode::Other, "a purpose that this node does not know");
+            return;
+        };
+        match purpose {
+            Purpose::Reply => {
+                state.replies.expect(stream);
+                peer.bind(state, stream, None, false);
+                let now = self.clock.now();
+                state.link.accept(now, stream, self.config.capacity, self.config.capacity_bytes);
+            }
+            Purpose::Request => self.offered_request(peer, state, stream, spec),
+            Purpose::Send => self.offered_send(peer, state, stream, spec),
+            Purpose::Publish => crate::topic::offered_publish(self, peer, state, stream, spec),
+            Purpose::Attach => crate::hold::offered_attach(self, peer, state, stream, spec),
+            Purpose::Subscribe => crate::topic::offered_subscribe(self, peer, state, stream, spec),
+        }
+    }
+
+    fn offered_request(
+        &self,
+        peer: &Arc<Peer>,
+        state: &mut State,
+        stream: u32,
+        spec: &IncomingSpec,
+    ) {
+        let channel = self.lock().channels.get(&spec.channel).cloned();
+        let responder = channel
+            .filter(|channel| channel.config.purpose == Purpose::Request && channel.receivers() > 0);
+        match responder {
+            Some(channel) => self.take_stream(peer, state, stream, spec, &channel),
+            None => {
+                let text = format!("nobody answers requests for {}", spec.channel);
+                state.link.refuse(stream, RefuseCode::NoResponder, &text);
+            }
+        }
+    }
+
+    fn offered_send(&self, peer: &Arc<Peer>, state: &mut State, stream: u32, spec: &IncomingSpec) {
+        let channel = self.held_channel(spec);
+        let taker = channel.filter(|channel| self.config.is_holding || channel.receivers() > 0);
+        match taker {
+            Some(channel) => self.take_stream(peer, state, stream, spec, &channel),
+            None => {
+                let mut inner = self.lock();
+                let offers_max = self.config.peers_max;
+                inner.offers.retain(|offer| offer.peer.strong_count() > 0);
+                if inner.offers.len() >= offers_max {
+                    state.link.refuse(stream, RefuseCode::TooMany, "too many unanswered senders");
+                    return;
+                }
+                let peer = Arc::downgrade(peer);
+                inner.offers.push(Offer { peer, stream, spec: spec.clone() });
+            }
+        }
+    }
+
+    pub fn held_channel(&self, spec: &IncomingSpec) -> Option<Arc<Channel>> {
+        let mut inner = self.lock();
+        if let Some(channel) = inner.channels.get(&spec.channel) {
+            return Some(channel.clone());
+        }
+        if !self.config.is_holding || inner.channels.len() >= self.config.channels_max {
+            return None;
+        }
+        let config = ChannelConfig {
+            purpose: Purpose::Send,
+            content: String::new(),
+            is_rendezvous: false,
+            capacity: self.config.capacity,
+            capacity_bytes: self.config.capacity_bytes,
+            attempts_max: u32::MAX,
+        };
+        let channel = Arc::new(Channel::new(spec.channel.clone(), config));
+        inner.channels.insert(spec.channel.clone(), channel.clone());
+        Some(channel)
+    }
+
+    /// Checks that channel and stream fit, and joins them.
+    pub fn take_stream(
+        &self,
+        peer: &Arc<Peer>,
+        state: &mut State,
+        stream: u32,
+        spec: &IncomingSpec,
+        channel: &Arc<Channel>,
+    ) {
+        let config = &channel.config;
+        let content = (config.content.as_str(), spec.content.as_str());
+        if !content.0.is_empty() && !content.1.is_empty() && content.0 != content.1 {
+            let text = format!(
+                "channel {} carries {}, not {}",
+                spec.channel, config.content, spec.content
+            );
+            state.link.refuse(stream, RefuseCode::Content, &text);
+            return;
+        }
+        if config.is_rendezvous && !spec.is_rendezvous {
+            let text = "the receiver takes rendezvous only; open the sender with .rendezvous()";
+            state.link.refuse(stream, RefuseCode::Guarantee, text);
+            return;
+        }
+        peer.bind(state, stream, Some(channel.clone()), spec.is_rendezvous);
+        let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
+        let waiting = channel.feed(peer, from, stream, spec.is_rendezvous);
+        let now = self.clock.now();
+        state.link.accept(now, stream, config.capacity, config.capacity_bytes);
+        if spec.is_rendezvous {
+            state.link.set_waiting(now, stream, waiting);
+        }
+    }
+
+    // ---- peers ----
+
+    /// The peer at an address, dialled from now on if it was not before.
+    pub fn peer_at(self: &Arc<Self>, address: &Address) -> Arc<Peer> {
+        let endpoint = address.endpoint();
+        let mut inner = self.lock();
+        if let Some(peer) = inner.outbound.get(&endpoint) {
+            return peer.clone();
+        }
+        let number = self.random();
+        let peer = Peer::new(self, endpoint.clone(), number, true);
+        inner.outbound.insert(endpoint, peer.clone());
+        let task = self.runtime.spawn(crate::drive::dial(peer.clone(), address.clone()));
+        inner.tasks.push(task.abort_handle());
+        peer
+    }
+
+    /// The end of a link that a peer has greeted us for.
+    pub fn peer_of(self: &Arc<Self>, identity: &Identity, link: u64, place: &str) -> Arc<Peer> {
+        let mut inner = self.lock();
+        if let Some(peer) = inner.inbound.get(&(identity.node, link)) {
+            return peer.clone();
+        }
+        if inner.inbound.len() >= self.config.peers_max {
+            let gone = inner
+                .inbound
+                .iter()
+                .find(|(_, peer)| peer.try_is_gone())
+                .map(|(key, _)| *key);
+            if let Some(key) = gone {
+                inner.inbound.remove(&key);
+            }
+        }
+        let peer = Peer::new(self, place.to_owned(), link, false);
+        inner.inbound.insert((identity.node, link), peer.clone());
+        peer
+    }
+
+    /// A peer that has not come back in time: what it was owed ends.
+    pub fn forget(&self, peer: &Arc<Peer>) {
+        self.lock().inbound.retain(|_, known| !Arc::ptr_eq(known, peer));
+        peer.abandon();
+    }
+
+    /// Every peer there is.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        let inner = self.lock();
+        inner.outbound.values().chain(inner.inbound.values()).cloned().collect()
+    }
+}
