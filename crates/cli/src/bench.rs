@@ -1,14 +1,26 @@
-//! `tidings bench`: latency and throughput. Only its arguments stand here yet.
+//! `tidings bench`: latency and throughput between two real processes, beside raw sockets in the
+//! same run. What is measured is in `bench/`; this file has the arguments and the order of runs.
+
+mod child;
+mod ends;
+mod figures;
+mod raw;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use tidings::Address;
 
 use crate::{
+    bench::{
+        child::Child,
+        figures::{Assertion, Measure, Row},
+    },
     context::Context,
     later,
     node::NodeArgs,
-    quantity::parse_duration,
+    print::{self, Output},
+    quantity::{parse_duration, parse_rate, parse_size},
     trouble::{Exit, Trouble},
 };
 
@@ -18,26 +30,35 @@ pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
     pub(crate) what: What,
-    /// Where, with the channel; both ends are started if nothing is given
+    /// Where; both ends are started there. Without any: TCP and a Unix socket on this machine
     pub(crate) addr: Vec<String>,
     /// Sizes of the bodies
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
     pub(crate) size: Vec<String>,
-    /// Messages a second, or max
+    /// Round trips a second at most, or max; the time counts from when each was due
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "max")]
     pub(crate) rate: Vec<String>,
     /// How long each measurement takes
-    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "5s")]
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "2s")]
     pub(crate) duration: Duration,
+    /// Measurements of each kind, in turn; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) repeat: usize,
+    /// Who calls in `rtt`: a plain thread or a tokio task
+    #[arg(long, value_enum, default_value_t = Caller::Blocking)]
+    pub(crate) caller: Caller,
     /// Measure this beside it, in the same run
     #[arg(long, value_enum, value_name = "WHO")]
     pub(crate) peers: Option<PeersWord>,
     /// Draw the figures
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
-    /// Fail with exit code 8 unless this holds: 'p99<2ms'
+    /// Fail with exit code 8 unless this holds: 'p99<2ms', 'rate>1M'
     #[arg(long, value_name = "WHAT")]
     pub(crate) assert: Vec<String>,
+    /// Be the far end of a measurement
+    #[arg(long, value_enum, hide = true)]
+    pub(crate) end: Option<End>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
@@ -60,14 +81,159 @@ pub(crate) enum PeersWord {
     Raw,
 }
 
-pub(crate) fn run(args: BenchArgs, _context: &Context) -> Result<Exit, Trouble> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Caller {
+    /// A plain thread that waits
+    Blocking,
+    /// A task on a single-threaded tokio runtime
+    Async,
+}
+
+/// Which far end a child process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum End {
+    Tidings,
+    Raw,
+}
+
+/// One thing to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) what: What,
+    pub(crate) end: End,
+    pub(crate) caller: Caller,
+    pub(crate) endpoint: String,
+    pub(crate) size: usize,
+    pub(crate) rate: Option<f64>,
+    pub(crate) duration: Duration,
+}
+
+pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
     match args.what {
-        What::Group => Err(later::group()),
-        What::Queue => Err(later::queue()),
-        What::Rtt | What::Send => Err(later::refused(
-            "`tidings bench`",
-            "measuring",
-            "`tidings send --size 64 -n 100000` tells its rate",
-        )),
+        What::Group => return Err(later::group()),
+        What::Queue => return Err(later::queue()),
+        What::Rtt | What::Send => {}
     }
+    if let Some(end) = args.end {
+        return be_far_end(&args, end);
+    }
+    let assertions = args.assert.iter().map(|text| Assertion::parse(text));
+    let assertions = assertions.collect::<Result<Vec<_>, _>>()?;
+    let cases = cases(&args)?;
+    if !context.is_quiet {
+        print::note(&figures::machine());
+    }
+    let mut measured: Vec<Vec<Measure>> = vec![Vec::new(); cases.len()];
+    let mut progress = context.progress();
+    let rounds = args.repeat.max(1);
+    for round in 0..rounds {
+        for (at, case) in cases.iter().enumerate() {
+            progress.update(|| {
+                format!("round {} of {rounds}: {} {} B", round + 1, case.endpoint, case.size)
+            });
+            measured[at].push(measure(case)?);
+        }
+    }
+    progress.clear();
+    let rows: Vec<Row> =
+        cases.iter().zip(&measured).map(|(case, runs)| Row::new(case, runs)).collect();
+    show(&rows, &args, context)?;
+    let failed: Vec<String> = rows
+        .iter()
+        .filter(|row| row.end == "tidings")
+        .flat_map(|row| assertions.iter().filter_map(|assertion| assertion.check(row)))
+        .collect();
+    for text in &failed {
+        print::note(&format!("does not hold: {text}"));
+    }
+    Ok(if failed.is_empty() { Exit::Ok } else { Exit::Violated })
+}
+
+fn show(rows: &[Row], args: &BenchArgs, context: &Context) -> Result<(), Trouble> {
+    let mut output = Output::new();
+    if context.is_json {
+        for row in rows {
+            output.json(row)?;
+        }
+    } else {
+        output.write(figures::table(rows, args.what).as_bytes())?;
+    }
+    output.flush()?;
+    if let Some(file) = &args.plot {
+        std::fs::write(file, figures::svg(rows, args.what)).map_err(|error| {
+            Trouble::new("E0701", format!("{} could not be written: {error}", file.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Every case, the raw one right behind the one of ours that it is compared with.
+fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
+    let unix = format!("unix://{}/tidings-bench-{}.sock", temp(), std::process::id());
+    let addresses = if args.addr.is_empty() {
+        vec!["tcp://127.0.0.1:0".to_owned(), unix]
+    } else {
+        args.addr.clone()
+    };
+    let ends: &[End] =
+        if args.peers.is_some() { &[End::Tidings, End::Raw] } else { &[End::Tidings] };
+    let mut cases = Vec::new();
+    for address in &addresses {
+        let address: Address = crate::diagnose::address(address)?;
+        for size in &args.size {
+            let size = parse_size(size).map_err(|why| Trouble::new("E0601", why))? as usize;
+            for rate in &args.rate {
+                let rate = match rate.as_str() {
+                    "max" => None,
+                    text => Some(parse_rate(text).map_err(|why| Trouble::new("E0601", why))?),
+                };
+                for end in ends {
+                    cases.push(Case {
+                        what: args.what,
+                        end: *end,
+                        caller: args.caller,
+                        endpoint: address.endpoint(),
+                        size,
+                        rate,
+                        duration: args.duration,
+                    });
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+fn temp() -> String {
+    std::env::temp_dir().to_string_lossy().trim_end_matches('/').to_owned()
+}
+
+/// Starts the far end, measures, ends it.
+fn measure(case: &Case) -> Result<Measure, Trouble> {
+    let mut child = Child::start(case)?;
+    let address = child.address()?;
+    let measure = match (case.end, case.what) {
+        (End::Tidings, What::Send) => ends::send(case, &address, &mut child),
+        (End::Tidings, _) => ends::round_trips(case, &address),
+        (End::Raw, What::Send) => raw::send(case, &address, &mut child),
+        (End::Raw, _) => raw::round_trips(case, &address),
+    };
+    child.stop();
+    if let Some(path) = case.endpoint.strip_prefix("unix://") {
+        let _ = std::fs::remove_file(path); // the far end was killed, it could not
+    }
+    measure
+}
+
+fn be_far_end(args: &BenchArgs, end: End) -> Result<Exit, Trouble> {
+    let address = args.addr.first().cloned().unwrap_or_default();
+    let size = args.size.first().map_or(Ok(64), |size| parse_size(size));
+    let size = size.map_err(|why| Trouble::new("E0601", why))? as usize;
+    match (end, args.what) {
+        (End::Tidings, What::Send) => ends::sink(&address, &args.node)?,
+        (End::Tidings, _) => ends::echo(&address, args.caller, &args.node)?,
+        (End::Raw, What::Send) => raw::sink(&address, size)?,
+        (End::Raw, _) => raw::echo(&address, args.caller, size)?,
+    }
+    Ok(Exit::Ok)
 }

@@ -40,8 +40,11 @@ impl Bodies {
     pub(crate) fn open(wanted: &Wanted<'_>, interrupt: &Interrupt) -> Result<Self, Trouble> {
         if let Some(size) = wanted.size {
             if size > LINE_MAX {
-                return Err(Trouble::new("E0202", format!("{size} bytes are too much for a message"))
-                    .hint("a message has at most 64 MiB"));
+                return Err(Trouble::new(
+                    "E0202",
+                    format!("{size} bytes are too much for a message"),
+                )
+                .hint("a message has at most 64 MiB"));
             }
             let body = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
             let left = wanted.count.unwrap_or(1);
@@ -73,7 +76,9 @@ impl Bodies {
     /// The next body, or `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, Trouble> {
         let left = match self {
-            Self::Words { left, .. } | Self::Pattern { left, .. } | Self::Lines { left, .. } => left,
+            Self::Words { left, .. } | Self::Pattern { left, .. } | Self::Lines { left, .. } => {
+                left
+            }
         };
         if *left == 0 {
             return Ok(None);

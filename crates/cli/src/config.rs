@@ -59,7 +59,8 @@ impl Config {
             let value = setting.and_then(|setting| setting.value.as_ref());
             value.map(Value::to_string).ok_or_else(|| missing(path))
         };
-        let read = |path: &str, problem: String| Trouble::new("E0704", format!("{path}: {problem}"));
+        let read =
+            |path: &str, problem: String| Trouble::new("E0704", format!("{path}: {problem}"));
         let duration = |path: &str| parse_duration(&text(path)?).map_err(|error| read(path, error));
         let word = |path: &str| read(path, "unknown word".to_owned());
         let listen = settings.iter().find_map(|setting| match &setting.value {

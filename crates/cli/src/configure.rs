@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     config::{Config, FileError, Setting, Value, read_file, template},
     context::Context,
-    print::{Output, table},
+    print::{Fields, Output, table},
     quantity::count,
     trouble::{Exit, Trouble},
 };
@@ -49,11 +49,11 @@ fn show(config: &Config, context: &Context) -> Result<Exit, Trouble> {
     let mut output = Output::new();
     if context.is_json {
         for setting in &config.settings {
-            output.json(&json!({
-                "key": setting.key.path(),
-                "value": setting.value.as_ref().map(as_json),
-                "source": setting.source,
-            }))?;
+            output.json(&Fields(&[
+                ("key", json!(setting.key.path())),
+                ("value", json!(setting.value.as_ref().map(as_json))),
+                ("source", json!(setting.source)),
+            ]))?;
         }
     } else {
         let row = |setting: &Setting| {
@@ -97,7 +97,12 @@ fn check(file: Option<PathBuf>, context: &Context) -> Result<Exit, Trouble> {
     };
     let mut output = Output::new();
     if context.is_json {
-        output.json(&json!({"event": "checked", "ok": true, "file": file, "keys": keys}))?;
+        output.json(&Fields(&[
+            ("event", json!("checked")),
+            ("ok", json!(true)),
+            ("file", json!(file)),
+            ("keys", json!(keys)),
+        ]))?;
     } else {
         let keys = count(keys as u64, "key");
         output.line(format!("{what}: ok, {keys} set").as_bytes())?;
@@ -123,7 +128,7 @@ fn init(file: &PathBuf, context: &Context) -> Result<Exit, Trouble> {
     })?;
     let mut output = Output::new();
     if context.is_json {
-        output.json(&json!({"event": "written", "path": file}))?;
+        output.json(&Fields(&[("event", json!("written")), ("path", json!(file))]))?;
     } else {
         output.line(format!("{} written", file.display()).as_bytes())?;
     }

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+use serde_json::json;
+
 use crate::{
     args::Global,
     config::Config,
     interrupt::Interrupt,
-    print,
+    print::{self, Fields},
     progress::Progress,
     trouble::Trouble,
 };
@@ -20,11 +23,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(global: &Global) -> Self {
-        Self {
-            is_json: global.json,
-            is_quiet: global.quiet,
-            config_file: global.config.clone(),
-        }
+        Self { is_json: global.json, is_quiet: global.quiet, config_file: global.config.clone() }
     }
 
     /// Read only by the commands that need it: `tidings explain` has to work with a broken file.
@@ -54,10 +53,20 @@ impl Context {
         }
     }
 
-    /// Something that happened beside the data: a JSON line or a line for people, on standard error.
-    pub(crate) fn event(&self, value: &serde_json::Value, text: &str) {
+    /// Something that the user has to know, quiet or not.
+    pub(crate) fn warn(&self, text: &str) {
         if self.is_json {
-            print::note(&value.to_string());
+            let line = Fields(&[("event", json!("warning")), ("message", json!(text))]);
+            print::note(&serde_json::to_string(&line).unwrap_or_default());
+        } else {
+            print::note(&format!("warning: {text}"));
+        }
+    }
+
+    /// Something that happened beside the data: a JSON line or a line for people, on standard error.
+    pub(crate) fn event(&self, value: &impl Serialize, text: &str) {
+        if self.is_json {
+            print::note(&serde_json::to_string(value).unwrap_or_default());
         } else {
             self.note(text);
         }

@@ -21,6 +21,8 @@ pub(crate) fn address(text: &str) -> Result<Address, Trouble> {
     text.parse().map_err(|error| match error {
         AddressError::NotBuilt { .. } => Trouble::new("E0106", format!("{text}: {error}"))
             .hint("use one of the schemes that are built: inproc, unix, tcp, udp"),
+        AddressError::NoScheme { .. } => Trouble::new("E0101", error.to_string())
+            .hint("put the scheme in front: tcp://HOST:PORT/CHANNEL or unix:///FILE.sock/CHANNEL"),
         _ => Trouble::new("E0101", error.to_string())
             .hint("an address looks like tcp://127.0.0.1:7400/orders or unix:///run/a.sock/orders"),
     })
@@ -43,9 +45,11 @@ pub(crate) fn channel_address(text: &str) -> Result<(Address, String), Trouble> 
 pub(crate) fn node_address(text: &str) -> Result<Address, Trouble> {
     let address = address(text)?;
     match address.channel() {
-        Some(channel) => Err(Trouble::new("E0101", format!("`{text}` names a channel, `{channel}`"))
-            .why("a node is meant here, and all of its channels")
-            .hint(format!("write {}", address.endpoint()))),
+        Some(channel) => {
+            Err(Trouble::new("E0101", format!("`{text}` names a channel, `{channel}`"))
+                .why("a node is meant here, and all of its channels")
+                .hint(format!("write {}", address.endpoint())))
+        }
         None => Ok(address),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     codes::{self, Row},
     context::Context,
-    print::Output,
+    print::{Fields, Output},
     trouble::{Exit, Trouble},
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn run(args: ExplainArgs, context: &Context) -> Result<Exit, Trouble>
         Some(code) => {
             let row = find(code)?;
             if context.is_json {
-                output.json(&as_json(row))?;
+                print_json(&mut output, row)?;
             } else {
                 let exit = row.exit.number();
                 let text = format!("{} {} (exit code {exit}): {}", row.code, row.kind, row.text);
@@ -33,7 +33,7 @@ pub(crate) fn run(args: ExplainArgs, context: &Context) -> Result<Exit, Trouble>
         None => {
             for row in codes::ROWS {
                 if context.is_json {
-                    output.json(&as_json(row))?;
+                    print_json(&mut output, row)?;
                 } else {
                     let title = row.text.lines().next().unwrap_or_default();
                     output.line(format!("{}  {title}", row.code).as_bytes())?;
@@ -54,8 +54,13 @@ fn find(text: &str) -> Result<&'static Row, Trouble> {
     })
 }
 
-fn as_json(row: &Row) -> serde_json::Value {
-    json!({"code": row.code, "kind": row.kind, "exit": row.exit.number(), "text": row.text})
+fn print_json(output: &mut Output, row: &Row) -> Result<(), Trouble> {
+    output.json(&Fields(&[
+        ("code", json!(row.code)),
+        ("kind", json!(row.kind)),
+        ("exit", json!(row.exit.number())),
+        ("text", json!(row.text)),
+    ]))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     args::Cli,
     context::Context,
-    print::Output,
+    print::{Fields, Output},
     quantity::count,
     trouble::{Exit, Trouble},
 };
@@ -39,7 +39,10 @@ pub(crate) fn completions(args: CompletionsArgs, context: &Context) -> Result<Ex
     let mut output = Output::new();
     if context.is_json {
         let script = String::from_utf8_lossy(&script);
-        output.json(&json!({"shell": args.shell.to_string(), "script": script}))?;
+        output.json(&Fields(&[
+            ("shell", json!(args.shell.to_string())),
+            ("script", json!(script)),
+        ]))?;
     } else {
         output.write(&script)?;
     }
@@ -57,7 +60,7 @@ pub(crate) fn man(args: ManArgs, context: &Context) -> Result<Exit, Trouble> {
     let mut output = Output::new();
     if context.is_json {
         for path in &written {
-            output.json(&json!({"event": "written", "path": path}))?;
+            output.json(&Fields(&[("event", json!("written")), ("path", json!(path))]))?;
         }
     } else {
         let pages = count(written.len() as u64, "page");

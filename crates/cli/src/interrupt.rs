@@ -9,7 +9,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -17,6 +17,9 @@ use crate::trouble::Exit;
 
 /// How often a wait that only the library can end looks whether to go on.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a command that finishes by itself may take longer than its deadline, to say how it ended.
+const GRACE: Duration = Duration::from_millis(500);
 
 type LastWords = Box<dyn FnOnce() + Send>;
 
@@ -38,7 +41,7 @@ impl Interrupt {
     /// Takes the signals over from their default, which is to end the process.
     pub(crate) fn listen() -> io::Result<Self> {
         let interrupt = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let told = interrupt.clone();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
@@ -53,7 +56,11 @@ impl Interrupt {
 
     /// From now on a first signal leaves this much time; then `last_words` are said, and the process
     /// ends with exit code 130.
-    pub(crate) fn drain_within(&self, deadline: Duration, last_words: impl FnOnce() + Send + 'static) {
+    pub(crate) fn drain_within(
+        &self,
+        deadline: Duration,
+        last_words: impl FnOnce() + Send + 'static,
+    ) {
         self.state().drain = Some((deadline, Box::new(last_words)));
     }
 
@@ -94,7 +101,9 @@ impl Interrupt {
         self.shared.1.notify_all();
         let Some((deadline, last_words)) = drain else { return };
         let watch = thread::Builder::new().name("drain".to_owned()).spawn(move || {
-            thread::sleep(deadline);
+            if !deadline.is_zero() {
+                thread::sleep(deadline + GRACE);
+            }
             last_words();
             process::exit(Exit::Interrupted.number().into());
         });

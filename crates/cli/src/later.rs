@@ -50,7 +50,8 @@ impl DurableRecvArgs {
 
 impl OutboxArgs {
     pub(crate) fn refuse(&self) -> Result<(), Trouble> {
-        let instead = "without it: the sender keeps in memory what is not settled, as long as it lives";
+        let instead =
+            "without it: the sender keeps in memory what is not settled, as long as it lives";
         refuse_flag("--outbox", self.outbox.is_some(), instead)
     }
 }
@@ -89,13 +90,13 @@ pub(crate) fn dlq() -> Trouble {
 }
 
 pub(crate) fn top() -> Trouble {
-    refused("`tidings top`", "the live view", "`watch -n1 tidings ls` comes close")
+    refused("`tidings top`", "live views", "`watch -n1 tidings ls` comes close")
 }
 
 pub(crate) fn trace() -> Trouble {
     refused(
         "`tidings trace`",
-        "the path of one message",
+        "traces of one message",
         "`tidings sim --trace FILE` records every step of a simulated run",
     )
 }
@@ -103,7 +104,7 @@ pub(crate) fn trace() -> Trouble {
 pub(crate) fn tls() -> Trouble {
     refused(
         "`tidings tls`",
-        "TLS",
+        "TLS and its certificates",
         "loopback and unix sockets need none; elsewhere say --insecure where the network is trusted",
     )
 }
@@ -111,10 +112,14 @@ pub(crate) fn tls() -> Trouble {
 /// An error for something known by name.
 pub(crate) fn refused(name: &str, about: &str, instead: &str) -> Trouble {
     Trouble::new("E0602", format!("{name} is not part of this version"))
-        .why(format!("{about}: that comes with a later one"))
+        .why(format!("{about} come with a later version"))
         .hint(instead)
 }
 
 fn refuse_flag(flag: &str, is_given: bool, instead: &str) -> Result<(), Trouble> {
-    if is_given { Err(refused(flag, "what it asks for is not kept yet", instead)) } else { Ok(()) }
+    if is_given {
+        Err(refused(flag, "durable queues, inboxes and gateways", instead))
+    } else {
+        Ok(())
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(args: LsArgs, context: &Context) -> Result<Exit, Trouble> {
     let config = context.config()?;
     let text = args.addr.as_ref().or(config.listen.first());
     let address = node_address(text.map_or("tcp://127.0.0.1:7400", String::as_str))?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     interrupt.drain_within(std::time::Duration::ZERO, || {});
     let node = args.node.start(&config, Keep::Nothing)?;

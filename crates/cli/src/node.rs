@@ -1,14 +1,11 @@
 //! Starting and stopping the node that a command works with. The only place that makes one.
 
 use clap::Args;
+use serde_json::json;
 use tidings::{Address, Node, Service};
 
 use crate::{
-    config::Config,
-    context::Context,
-    diagnose::trouble,
-    print,
-    quantity::count,
+    config::Config, context::Context, diagnose::trouble, print::Fields, quantity::count,
     trouble::Trouble,
 };
 
@@ -32,9 +29,8 @@ pub(crate) enum Keep {
 
 impl NodeArgs {
     pub(crate) fn start(&self, config: &Config, keep: Keep) -> Result<Node, Trouble> {
-        let mut builder = Node::builder()
-            .insecure(self.is_insecure(config))
-            .hold(keep == Keep::Channels);
+        let mut builder =
+            Node::builder().insecure(self.is_insecure(config)).hold(keep == Keep::Channels);
         if let Some(name) = self.name.as_ref().or(config.name.as_ref()) {
             builder = builder.name(name);
         }
@@ -46,13 +42,18 @@ impl NodeArgs {
     }
 
     /// An address may be off loopback only where that was said aloud; and then it is said each time.
-    pub(crate) fn judge(&self, address: &Address, config: &Config) -> Result<(), Trouble> {
+    pub(crate) fn judge(
+        &self,
+        address: &Address,
+        config: &Config,
+        context: &Context,
+    ) -> Result<(), Trouble> {
         if address.is_loopback() {
             return Ok(());
         }
         let endpoint = address.endpoint();
         if self.is_insecure(config) {
-            print::note(&format!("warning: {endpoint} is off loopback and without TLS"));
+            context.warn(&format!("{endpoint} is off loopback and without TLS"));
             return Ok(());
         }
         Err(Trouble::new("E0105", format!("{endpoint} is off loopback, and there is no TLS yet"))
@@ -79,6 +80,6 @@ pub(crate) fn close(node: &Node, config: &Config, context: &Context) {
     let left = node.close().timeout(config.drain).wait().left();
     if left > 0 {
         let what = format!("{} not settled at the end", count(left.into(), "message"));
-        context.event(&serde_json::json!({"event": "left", "unsettled": left}), &what);
+        context.event(&Fields(&[("event", json!("left")), ("unsettled", json!(left))]), &what);
     }
 }

@@ -7,7 +7,8 @@ use std::{
     io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::trouble::Trouble;
 
@@ -30,10 +31,7 @@ impl Output {
 
     /// The work goes on without a reader; for commands that are there for what they do.
     pub(crate) fn forgiving() -> Self {
-        Self {
-            is_forgiving: true,
-            ..Self::new()
-        }
+        Self { is_forgiving: true, ..Self::new() }
     }
 
     /// Bytes and a newline.
@@ -77,6 +75,15 @@ impl Output {
         }
         self.is_closed = true;
         if self.is_forgiving { Ok(()) } else { Err(Trouble::closed_output()) }
+    }
+}
+
+/// A JSON object whose fields stand in this order.
+pub(crate) struct Fields<'a>(pub(crate) &'a [(&'a str, Value)]);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
@@ -190,7 +197,10 @@ mod tests {
 
     #[test]
     fn tables_align_words_left_and_numbers_right() {
-        let rows = vec![vec!["orders".to_owned(), "7".to_owned()], vec!["x".to_owned(), "1200".to_owned()]];
+        let rows = vec![
+            vec!["orders".to_owned(), "7".to_owned()],
+            vec!["x".to_owned(), "1200".to_owned()],
+        ];
         assert_eq!(
             table(&["CHANNEL", "READY"], &rows),
             "CHANNEL  READY\norders       7\nx         1200\n"

@@ -11,12 +11,13 @@ use std::{
 
 use clap::Args;
 use serde_json::json;
+use tidings::{Node, SendError};
 
 use crate::{
     context::Context,
     diagnose::{node_address, trouble},
     node::{self, Keep, NodeArgs},
-    print::Output,
+    print::{Fields, Output},
     quantity::{parse_duration, show_duration},
     trouble::{Exit, Trouble},
 };
@@ -50,7 +51,7 @@ pub(crate) fn run(args: PubArgs, context: &Context) -> Result<Exit, Trouble> {
             .hint("for example: prices.eu.wheat"));
     }
     let config = context.config()?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     interrupt.drain_within(Duration::ZERO, || {});
     let node = args.node.start(&config, Keep::Nothing)?;
@@ -61,26 +62,35 @@ pub(crate) fn run(args: PubArgs, context: &Context) -> Result<Exit, Trouble> {
         let asked = Instant::now();
         let body = args.body.as_bytes();
         let published = block_on(node.publish_within(&endpoint, &args.topic, body, timeout));
-        published.map_err(|error| {
-            trouble(&error)
-                .why(format!("the topic was {} at {endpoint}", args.topic))
-                .hint(format!("start a subscriber: tidings sub {endpoint} {}", args.topic))
-        })?;
+        published.map_err(|error| explain(&error, &node, &endpoint, &args.topic))?;
         let took = asked.elapsed();
         if context.is_json {
-            output.json(&json!({
-                "event": "published",
-                "topic": args.topic,
-                "rtt_us": took.as_micros() as u64,
-            }))?;
+            output.json(&Fields(&[
+                ("event", json!("published")),
+                ("topic", json!(args.topic)),
+                ("rtt_us", json!(took.as_micros() as u64)),
+            ]))?;
         } else if !context.is_quiet {
-            let line = format!("{} -> {endpoint}  published in {}", args.topic, show_duration(took));
+            let line =
+                format!("{} -> {endpoint}  published in {}", args.topic, show_duration(took));
             output.line(line.as_bytes())?;
         }
     }
     output.flush()?;
     node::close(&node, &config, context);
     Ok(Exit::Ok)
+}
+
+/// Time that ran out before anybody was there is a place that cannot be reached.
+fn explain(error: &SendError, node: &Node, endpoint: &str, topic: &str) -> Trouble {
+    let trouble = trouble(error)
+        .why(format!("the topic was {topic} at {endpoint}"))
+        .hint(format!("start a subscriber: tidings sub {endpoint} {topic}"));
+    let is_late = matches!(error, SendError::Expired { .. } | SendError::Unknown { .. });
+    if is_late && !node.status().links.iter().any(|link| link.is_connected) {
+        return trouble.exit_with(Exit::Unreachable);
+    }
+    trouble
 }
 
 struct Unpark(Thread);

@@ -69,9 +69,8 @@ pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 fn split_number(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
-        .unwrap_or(text.len());
+    let end =
+        text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     (&text[..end], text[end..].trim_start())
 }
 
@@ -132,7 +131,8 @@ mod tests {
 
     #[test]
     fn durations_are_read() {
-        for (text, ms) in [("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1.5s", 1500), ("0s", 0)] {
+        for (text, ms) in [("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1.5s", 1500), ("0s", 0)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "5", "s", "-1s", "1..5s", "5 parsecs", "inf s", "9999999d", "1e9s"] {
@@ -177,6 +177,9 @@ mod tests {
         assert_eq!(show_bytes(64), "64 B");
         assert_eq!(show_bytes(12_700_000), "12.7 MB");
         assert_eq!(show_rate(4100.0), "4.10 k/s");
-        assert_eq!((count(1, "message"), count(2, "message")), ("1 message".into(), "2 messages".into()));
+        assert_eq!(
+            (count(1, "message"), count(2, "message")),
+            ("1 message".into(), "2 messages".into())
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use tidings::{Ack, RawMessage, RawReceiver, RecvError};
+use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError};
 
 use crate::{
     context::Context,
@@ -18,7 +18,7 @@ use crate::{
     interrupt::{Interrupt, LOOK_EVERY},
     later::DurableRecvArgs,
     node::{self, Keep, NodeArgs},
-    print::{self, Output, base64, printable},
+    print::{self, Fields, Output, base64, printable},
     quantity::{count, parse_duration, show_duration},
     trouble::{Exit, Trouble},
 };
@@ -67,7 +67,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     args.durable.refuse()?;
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     let node = args.node.start(&config, Keep::Nothing)?;
     let mut builder = node
@@ -84,14 +84,19 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     match &listening {
         Some(listening) => {
             let at = format!("{}/{channel}", listening.address.endpoint());
-            let event = json!({"event": "listening", "address": at});
-            context.event(&event, &format!("listening on {at}"));
+            let text = format!("listening on {at}");
+            context.event(&Fields(&[("event", json!("listening")), ("address", json!(at))]), &text);
         }
-        None => context.note(&format!("taking from {address}")),
+        None => {
+            let event = ("event", json!("taking"));
+            let text = format!("taking from {address}");
+            context.event(&Fields(&[event, ("address", json!(address.to_string()))]), &text);
+        }
     }
     interrupt.drain_within(config.drain, || print::note("interrupted before all was acknowledged"));
     let mut taking = Taking {
         receiver,
+        holder: args.connect.then(|| (node.clone(), address.endpoint())),
         output: Output::new(),
         form: Form::of(args.raw, context.is_json),
         interrupt,
@@ -143,6 +148,8 @@ enum End {
 /// The loop and what it holds.
 struct Taking {
     receiver: RawReceiver,
+    /// Our node and whom it takes from, where it does not listen itself.
+    holder: Option<(Node, String)>,
     output: Output,
     form: Form,
     interrupt: Interrupt,
@@ -172,7 +179,9 @@ impl Taking {
                     let slice = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
                     match self.receiver.recv().timeout(slice).wait() {
                         Ok(message) => message,
-                        Err(RecvError::Timeout) if left == Some(Duration::ZERO) => return Ok(End::Idle),
+                        Err(RecvError::Timeout) if left == Some(Duration::ZERO) => {
+                            return Ok(End::Idle);
+                        }
                         Err(RecvError::Timeout) => continue,
                         Err(RecvError::Closed) => return Ok(End::Closed),
                         Err(error) => return Err(trouble(&error)),
@@ -231,11 +240,22 @@ impl Taking {
                     count(self.taken, "message"),
                     show_duration(started.elapsed())
                 );
-                context.event(&json!({"event": "interrupted", "taken": self.taken}), &text);
+                context.event(
+                    &Fields(&[("event", json!("interrupted")), ("taken", json!(self.taken))]),
+                    &text,
+                );
                 Ok(Exit::Interrupted)
             }
             End::Idle => {
                 let waited = show_duration(self.timeout.unwrap_or_default());
+                if let Some((node, place)) = &self.holder
+                    && !node.status().links.iter().any(|link| link.is_connected)
+                {
+                    return Err(Trouble::new("E0210", format!("no node answers at {place}"))
+                        .why(format!("no connection came about in {waited}"))
+                        .hint(format!("start one: tidings serve --listen {place}"))
+                        .retryable(true));
+                }
                 Err(Trouble::new("E0401", format!("nothing came for {waited}"))
                     .why(format!("{} came before", count(self.taken, "message")))
                     .hint("start a sender, or wait longer with --timeout")

@@ -17,7 +17,7 @@ use crate::{
     diagnose::{channel_address, trouble},
     interrupt::{Interrupt, LOOK_EVERY},
     node::{self, Keep, NodeArgs},
-    print,
+    print::{self, Fields},
     quantity::{count, parse_duration},
     trouble::{Exit, Trouble},
 };
@@ -54,7 +54,7 @@ struct HowArgs {
 pub(crate) fn run(args: ReplyArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     let node = args.node.start(&config, Keep::Nothing)?;
     let mut responders = Vec::new();
@@ -64,7 +64,10 @@ pub(crate) fn run(args: ReplyArgs, context: &Context) -> Result<Exit, Trouble> {
     }
     let listening = node::listen(&node, &address)?;
     let at = format!("{}/{channel}", listening.address.endpoint());
-    context.event(&json!({"event": "listening", "address": at}), &format!("answering on {at}"));
+    context.event(
+        &Fields(&[("event", json!("listening")), ("address", json!(at))]),
+        &format!("answering on {at}"),
+    );
     interrupt.drain_within(config.drain, || print::note("interrupted before all was answered"));
     let answering = Answering {
         command: args.how.command.as_deref(),
@@ -83,7 +86,8 @@ pub(crate) fn run(args: ReplyArgs, context: &Context) -> Result<Exit, Trouble> {
     ended.into_iter().collect::<Result<(), Trouble>>()?;
     let answered = answering.answered.load(Ordering::Relaxed);
     let text = format!("interrupted after {}", count(answered, "request"));
-    context.event(&json!({"event": "interrupted", "answered": answered}), &text);
+    context
+        .event(&Fields(&[("event", json!("interrupted")), ("answered", json!(answered))]), &text);
     Ok(Exit::Interrupted)
 }
 

@@ -50,7 +50,7 @@ struct ReplyLine<'a> {
 pub(crate) fn run(args: RequestArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, _) = channel_address(&args.addr)?;
     let config = context.config()?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     // An answer that is waited for is nothing to finish.
     interrupt.drain_within(Duration::ZERO, || {});
@@ -114,7 +114,9 @@ fn explain(error: &RequestError, destination: &str) -> Trouble {
     match error {
         RequestError::NoResponder { destination: node, .. } => trouble
             .why("the node is there, and said so at once; nothing was executed")
-            .hint(format!("tidings ls {node} shows what it serves; tidings reply {destination} --echo")),
+            .hint(format!(
+                "tidings ls {node} shows what it serves; tidings reply {destination} --echo"
+            )),
         RequestError::Timeout { is_connected: false, .. } => trouble
             .why("no connection came about")
             .hint(format!("start a responder: tidings reply {destination} --echo")),

@@ -116,6 +116,7 @@ impl Choice {
             None if delivery == Delivery::AtMostOnce => Stage::Sent,
             None => Stage::Received,
         };
+        check_stage(until, delivery, channel.rendezvous)?;
         Ok(Self {
             delivery,
             order: channel.order.map_or(Ok(config.order), OrderWord::order)?,
@@ -158,12 +159,34 @@ impl Choice {
     }
 }
 
+/// A stage that the guarantee cannot tell of is refused before anything is sent.
+fn check_stage(until: Stage, delivery: Delivery, is_rendezvous: bool) -> Result<(), Trouble> {
+    let name = until.as_str();
+    if delivery == Delivery::AtMostOnce && until > Stage::Sent && !is_rendezvous {
+        return Err(Trouble::new(
+            "E0304",
+            format!("at-most-once cannot tell whether a message was {name}"),
+        )
+        .why("nothing comes back from the receiver: `sent` is as far as anybody can know")
+        .hint("ask for --until sent, or choose --delivery at-least-once"));
+    }
+    if until == Stage::Synced {
+        return Err(Trouble::new(
+            "E0304",
+            "no receiver can tell yet that a message is on its disk",
+        )
+        .why("durable inboxes come with a later version")
+        .hint("ask for --until processed"));
+    }
+    Ok(())
+}
+
 pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     args.outbox.refuse()?;
     let (address, _) = channel_address(&args.addr)?;
     let config = context.config()?;
     let choice = Choice::of(&args, &config)?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     let wanted = Wanted {
         words: &args.body,
@@ -249,7 +272,8 @@ impl Feeding<'_> {
             number += 1;
             self.accepted.store(number, Ordering::Relaxed);
             let item = self.hand_in(number, body);
-            let is_over = matches!(item, Item::Ended(_, SendError::Refused { .. } | SendError::Closed));
+            let is_over =
+                matches!(item, Item::Ended(_, SendError::Refused { .. } | SendError::Closed));
             if items.send(item).is_err() || is_over {
                 break;
             }

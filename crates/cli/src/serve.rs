@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use tidings::Node;
 
 use crate::{
     config::Config,
@@ -9,7 +10,8 @@ use crate::{
     diagnose::address,
     later::GatewayArgs,
     node::{self, Keep, NodeArgs},
-    print::{self, Output},
+    print::{self, Fields, Output},
+    quantity::count,
     trouble::{Exit, Trouble},
 };
 
@@ -36,7 +38,7 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<Exit, Trouble> {
         .iter()
         .map(|text| {
             let address = address(text)?;
-            args.node.judge(&address, &config)?;
+            args.node.judge(&address, &config, context)?;
             Ok(address)
         })
         .collect::<Result<Vec<_>, Trouble>>()?;
@@ -55,8 +57,23 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<Exit, Trouble> {
     interrupt.drain_within(config.drain, || print::note("interrupted before all was handed over"));
     interrupt.wait();
     context.note("closing");
+    tell_of_what_is_held(&node, context);
     node::close(&node, &config, context);
     Ok(if interrupt.is_termination() { Exit::Ok } else { Exit::Interrupted })
+}
+
+/// What is held in memory ends with the node; whoever sent it was told `received`, not `processed`.
+fn tell_of_what_is_held(node: &Node, context: &Context) {
+    for channel in node.status().channels.iter().filter(|channel| channel.depth > 0) {
+        let held = count(channel.depth, "message");
+        let text = format!("{held} in {} that nobody took", channel.channel);
+        let fields = [
+            ("event", json!("left")),
+            ("channel", json!(channel.channel)),
+            ("messages", json!(channel.depth)),
+        ];
+        context.event(&Fields(&fields), &text);
+    }
 }
 
 fn check(
@@ -66,7 +83,11 @@ fn check(
 ) -> Result<Exit, Trouble> {
     let listen: Vec<String> = addresses.iter().map(tidings::Address::endpoint).collect();
     if context.is_json {
-        output.json(&json!({"event": "checked", "ok": true, "listen": listen}))?;
+        output.json(&Fields(&[
+            ("event", json!("checked")),
+            ("ok", json!(true)),
+            ("listen", json!(listen)),
+        ]))?;
     } else {
         output.line(format!("ok: would listen on {}", listen.join(", ")).as_bytes())?;
     }
@@ -83,7 +104,7 @@ fn announce(
 ) -> Result<(), Trouble> {
     if context.is_json {
         for address in bound {
-            output.json(&json!({"event": "listening", "address": address}))?;
+            output.json(&Fields(&[("event", json!("listening")), ("address", json!(address))]))?;
         }
         return output.flush();
     }

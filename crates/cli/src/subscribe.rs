@@ -13,7 +13,7 @@ use crate::{
     diagnose::{node_address, trouble},
     interrupt::{Interrupt, LOOK_EVERY},
     node::{self, Keep, NodeArgs},
-    print::{Output, printable},
+    print::{Fields, Output, printable},
     quantity::{count, parse_duration, show_duration},
     recv::{BodyField, Form},
     trouble::{Exit, Trouble},
@@ -57,7 +57,7 @@ pub(crate) fn run(args: SubArgs, context: &Context) -> Result<Exit, Trouble> {
         check_pattern(pattern)?;
     }
     let config = context.config()?;
-    args.node.judge(&address, &config)?;
+    args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
     let hub = args.node.start(&config, Keep::Nothing)?;
     let place = be_hub(&hub, &address)?;
@@ -72,17 +72,17 @@ pub(crate) fn run(args: SubArgs, context: &Context) -> Result<Exit, Trouble> {
     let mut subscription = subscription.map_err(|error| trouble(&error))?;
     let verb = if is_hub { "listening" } else { "subscribing" };
     let what = format!("{verb} at {endpoint} for {}", args.topics.join(", "));
-    context.event(&json!({"event": verb, "address": endpoint}), &what);
+    context.event(&Fields(&[("event", json!(verb)), ("address", json!(endpoint))]), &what);
     interrupt.drain_within(config.drain, || {});
-    let mut printing = Printing {
-        form: Form::of(args.raw, context.is_json),
-        output: Output::new(),
-        taken: 0,
-    };
+    let mut printing =
+        Printing { form: Form::of(args.raw, context.is_json), output: Output::new(), taken: 0 };
     let end = printing.run(&mut subscription, &args, &interrupt);
     if interrupt.is_raised() {
         let text = format!("interrupted after {}", count(printing.taken, "message"));
-        context.event(&json!({"event": "interrupted", "taken": printing.taken}), &text);
+        context.event(
+            &Fields(&[("event", json!("interrupted")), ("taken", json!(printing.taken))]),
+            &text,
+        );
     }
     drop(subscription);
     node::close(&subscriber, &config, context);

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::codes;
 
@@ -37,6 +37,21 @@ impl Exit {
             Self::Interrupted => 130,
         }
     }
+}
+
+/// An error as a program reads it.
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    error: ErrorFields<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorFields<'a> {
+    code: &'a str,
+    kind: &'a str,
+    message: String,
+    retryable: bool,
+    hint: Option<&'a str>,
 }
 
 /// One error, with all that is known of it.
@@ -83,7 +98,13 @@ impl Trouble {
                 what = format!("{what}{space}{}", line.trim_start_matches("error: "));
             }
         }
-        let trouble = Self::new("E0601", what).hint(tip.unwrap_or_else(|| "tidings --help".into()));
+        let hint = tip.unwrap_or_else(|| {
+            let words = usage.as_deref().unwrap_or("usage: tidings").split_whitespace().skip(1);
+            let command: Vec<&str> =
+                words.take_while(|word| !word.starts_with(['<', '[', '-'])).collect();
+            format!("{} --help", command.join(" "))
+        });
+        let trouble = Self::new("E0601", what).hint(hint);
         match usage {
             Some(usage) => trouble.why(usage),
             None => trouble,
@@ -136,11 +157,7 @@ impl Trouble {
     pub(crate) fn report(&self, is_json: bool) {
         let Some(code) = self.code else { return };
         let mut stderr = io::stderr().lock();
-        let text = if is_json {
-            self.as_json(code)
-        } else {
-            self.as_text(code, is_coloured())
-        };
+        let text = if is_json { self.as_json(code) } else { self.as_text(code, is_coloured()) };
         let _ = writeln!(stderr, "{text}");
     }
 
@@ -149,14 +166,14 @@ impl Trouble {
             Some(why) => format!("{}: {why}", self.what),
             None => self.what.clone(),
         };
-        json!({"error": {
-            "code": code,
-            "kind": self.kind,
-            "message": message,
-            "retryable": self.is_retryable,
-            "hint": self.hint,
-        }})
-        .to_string()
+        let error = ErrorFields {
+            code,
+            kind: self.kind,
+            message,
+            retryable: self.is_retryable,
+            hint: self.hint.as_deref(),
+        };
+        serde_json::to_string(&ErrorLine { error }).unwrap_or_default()
     }
 
     fn as_text(&self, code: &str, is_coloured: bool) -> String {

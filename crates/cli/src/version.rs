@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     context::Context,
-    print::Output,
+    print::{Fields, Output},
     trouble::{Exit, Trouble},
 };
 
@@ -16,13 +16,13 @@ pub(crate) const SCHEMES: [&str; 4] = ["inproc", "unix", "tcp", "udp"];
 pub(crate) fn run(context: &Context) -> Result<Exit, Trouble> {
     let mut output = Output::new();
     if context.is_json {
-        output.json(&json!({
-            "name": "tidings",
-            "version": VERSION,
-            "schemes": SCHEMES,
-            "os": std::env::consts::OS,
-            "arch": std::env::consts::ARCH,
-        }))?;
+        output.json(&Fields(&[
+            ("name", json!("tidings")),
+            ("version", json!(VERSION)),
+            ("schemes", json!(SCHEMES)),
+            ("os", json!(std::env::consts::OS)),
+            ("arch", json!(std::env::consts::ARCH)),
+        ]))?;
     } else {
         output.line(format!("tidings {VERSION}").as_bytes())?;
         output.line(format!("transports: {}", SCHEMES.join(", ")).as_bytes())?;

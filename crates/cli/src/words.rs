@@ -72,19 +72,12 @@ pub(crate) fn value<T: ValueEnum>(word: &str) -> Option<T> {
 /// All words of a kind that this version keeps.
 pub(crate) fn words<T: ValueEnum>() -> Vec<String> {
     let possible = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    possible
-        .filter(|value| !value.is_hide_set())
-        .map(|value| value.get_name().to_owned())
-        .collect()
+    possible.filter(|value| !value.is_hide_set()).map(|value| value.get_name().to_owned()).collect()
 }
 
 impl ValueEnum for DeliveryWord {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self(Delivery::AtMostOnce),
-            Self(Delivery::AtLeastOnce),
-            Self(Delivery::ExactlyOnce),
-        ]
+        &[Self(Delivery::AtMostOnce), Self(Delivery::AtLeastOnce), Self(Delivery::ExactlyOnce)]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -94,8 +87,9 @@ impl ValueEnum for DeliveryWord {
             }
             Delivery::AtLeastOnce => PossibleValue::new("at-least-once")
                 .help("arrives; after a restart of the receiver it may arrive again"),
-            Delivery::ExactlyOnce => PossibleValue::new("exactly-once")
-                .help("arrives once, while both processes live"),
+            Delivery::ExactlyOnce => {
+                PossibleValue::new("exactly-once").help("arrives once, while both processes live")
+            }
         })
     }
 }
@@ -126,12 +120,7 @@ impl ValueEnum for OverflowWord {
 
 impl ValueEnum for OrderWord {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::Channel(Order::None),
-            Self::Channel(Order::Fifo),
-            Self::Causal,
-            Self::Total,
-        ]
+        &[Self::Channel(Order::None), Self::Channel(Order::Fifo), Self::Causal, Self::Total]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

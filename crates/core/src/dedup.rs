@@ -7,11 +7,17 @@ use crate::{outgoing::WINDOW_MAX, sabotage};
 ///
 /// An honest sender never numbers a message above `settled + WINDOW_MAX` and `settled <= upto`, so
 /// no honest message falls outside; what is at or below `upto` or has its bit set is a duplicate.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Dedup {
     upto: u64,
     above: u64,      // numbers above `upto` that have arrived
     bits: Box<[u64]>, // made when the first number comes out of order
+}
+
+impl std::fmt::Debug for Dedup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "all up to {} and {} above", self.upto, self.above)
+    }
 }
 
 const WORDS: usize = (WINDOW_MAX / 64) as usize;

@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use tidings_wire::{Data, FRAGMENT_MAX, OpenFrame, Record, RecordMeta, Records};
+use tidings_wire::{Data, OpenFrame, Record, Records};
 
 use crate::dedup::Dedup;
 use crate::outgoing::WINDOW_MAX;
@@ -13,9 +12,11 @@ use crate::{
     Delivery, IncomingSpec, Order, Outbox, Output, Place, Refused, SeqSet, Time, Verdict, sabotage,
 };
 
-/// Holes that a message in pieces may have. An honest sender leaves fewer: it sends the pieces in
-/// order, at most a congestion window ahead of what it finds lost.
-const HOLES_MAX: usize = 4096;
+mod partial;
+
+pub(crate) use partial::aged;
+
+use partial::Partial;
 
 /// Where an incoming stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,32 +30,17 @@ pub(crate) enum Stand {
 }
 
 /// A message that came before its turn.
-#[derive(Debug)]
 struct Held {
     at: Time,
     attempt: u32,
     bytes: Vec<u8>,
 }
 
-/// A message in pieces.
-#[derive(Debug)]
-struct Partial {
-    at: Time,
-    total: u32,
-    body: Vec<u8>,
-    got: SeqSet, // bytes, counted from 1
-    meta: Option<Meta>,
-}
-
-/// The options of a message in pieces, which its first piece brings.
-#[derive(Debug)]
-struct Meta {
-    ttl_ms: u32,
-    is_prompt: bool,
-    is_awaited: bool,
-    key: Vec<u8>,
-    headers: Vec<u8>,
-    reply: Option<tidings_wire::Reply>,
+/// Without the bodies: they are long, and not for logs.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes since {:?}", self.bytes.len(), self.at)
+    }
 }
 
 #[derive(Debug)]
@@ -358,30 +344,9 @@ impl Incoming {
                 return Ok(None);
             }
         }
-        let partial = self.partial.entry(seq).or_insert_with(|| Partial {
-            at: now,
-            total,
-            // Grown as the pieces come: a stranger's word is not enough to allocate 64 MiB.
-            body: Vec::with_capacity((total as usize).min(FRAGMENT_MAX)),
-            got: SeqSet::default(),
-            meta: None,
-        });
-        if partial.total != total || partial.got.holes() > HOLES_MAX {
-            return Err(Refused::Malformed);
-        }
-        let (start, end) = (offset as usize, offset as usize + record.body.len());
-        if partial.body.len() < end {
-            partial.body.resize(end, 0);
-        }
-        partial.body[start..end].copy_from_slice(record.body);
-        partial.got.insert(start as u64 + 1, end as u64);
-        if offset == 0 {
-            partial.meta = Some(Meta::of(&record.meta));
-        }
-        if partial.got.upto() < u64::from(total) {
-            return Ok(None);
-        }
-        Ok(self.partial.remove(&seq))
+        let partial = self.partial.entry(seq).or_insert_with(|| Partial::new(now, total));
+        let is_whole = partial.add(record, offset, total)?;
+        Ok(if is_whole { self.partial.remove(&seq) } else { None })
     }
 
     /// The sender will never send these; they take `bytes`, each as many.
@@ -413,6 +378,7 @@ impl Incoming {
 
     /// These have left the buffer without being processed by anyone.
     fn release(&mut self, first: u64, last: u64, bytes: u64) {
+        self.wanted.retain(|seq| !(first..=last).contains(seq));
         self.taken.insert(first, last);
         self.settled.insert(first, last);
         self.released += last - first + 1;
@@ -475,44 +441,6 @@ impl Incoming {
     pub fn retained(&self) -> usize {
         self.held.len() + self.partial.len() + self.wanted.len() + self.verdicts.len()
     }
-}
-
-impl Partial {
-    /// The record that the sender has kept, with the time that is left of its deadline.
-    fn into_record(self, now: Time) -> Vec<u8> {
-        let Some(meta) = self.meta else { return Vec::new() };
-        let meta = RecordMeta {
-            ttl_ms: aged(meta.ttl_ms, now.since(self.at)),
-            is_prompt: meta.is_prompt,
-            is_awaited: meta.is_awaited,
-            fragment: None,
-            key: &meta.key,
-            headers: &meta.headers,
-            reply: meta.reply,
-        };
-        let mut bytes = Vec::with_capacity(meta.record_len(self.body.len()));
-        meta.encode(&self.body, &mut bytes);
-        bytes
-    }
-}
-
-impl Meta {
-    fn of(meta: &RecordMeta<'_>) -> Self {
-        Self {
-            ttl_ms: meta.ttl_ms,
-            is_prompt: meta.is_prompt,
-            is_awaited: meta.is_awaited,
-            key: meta.key.to_vec(),
-            headers: meta.headers.to_vec(),
-            reply: meta.reply,
-        }
-    }
-}
-
-/// What is left of a time to live after a while; at least 1, since 0 means no end.
-pub(crate) fn aged(ttl_ms: u32, age: Duration) -> u32 {
-    let age = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
-    if ttl_ms == 0 { 0 } else { ttl_ms.saturating_sub(age).max(1) }
 }
 
 pub(crate) fn spec_of(open: &OpenFrame) -> IncomingSpec {

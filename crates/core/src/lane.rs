@@ -8,8 +8,8 @@ use tidings_wire::{Record, RecordMeta};
 /// Bytes of an ordinary chunk, and so of an ordinary batch on a stream transport. Larger writes
 /// were measured to be slower.
 pub(crate) const CHUNK_LEN: usize = 32 * 1024;
-/// Empty chunks that are kept for reuse.
-const FREE_MAX: usize = 16;
+/// Bytes of empty chunks that are kept for reuse.
+const FREE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Encoded records of consecutive tickets that lie in one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,17 @@ impl Span {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Chunk {
     bytes: Vec<u8>,
     users: u32, // spans and runs that point here
+}
+
+/// Without the bodies: they are long, and not for logs.
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes for {}", self.bytes.len(), self.users)
+    }
 }
 
 /// All chunks of one stream. A chunk is recycled when nothing points to it any more.
@@ -42,6 +49,8 @@ struct Chunk {
 pub(crate) struct Chunks {
     list: Vec<Chunk>,
     free: Vec<u32>,
+    free_bytes: usize,
+    last_len: usize, // of the chunk that was released last: what the next one will want
 }
 
 impl Chunks {
@@ -63,6 +72,11 @@ impl Chunks {
         }
     }
 
+    /// Chunks that something points to.
+    pub fn used(&self) -> usize {
+        self.list.len() - self.free.len()
+    }
+
     pub fn retain(&mut self, chunk: u32) {
         self.list[chunk as usize].users += 1;
     }
@@ -73,22 +87,33 @@ impl Chunks {
         if slot.users > 0 {
             return;
         }
+        self.last_len = slot.bytes.len();
         slot.bytes.clear();
-        let keep = self.free.len() < FREE_MAX && slot.bytes.capacity() <= CHUNK_LEN;
-        if !keep {
+        if self.free_bytes + slot.bytes.capacity() > FREE_BYTES_MAX {
             slot.bytes = Vec::new();
         }
+        self.free_bytes += slot.bytes.capacity();
         self.free.push(chunk);
     }
 
+    /// An empty chunk with room for `len` bytes, and for more of the same if there was more of it
+    /// lately.
     fn acquire(&mut self, len: usize) -> u32 {
-        // A chunk with memory is at the end of the free list more often than not.
-        let chunk = self.free.pop().unwrap_or_else(|| {
-            self.list.push(Chunk::default());
-            (self.list.len() - 1) as u32
-        });
+        let wanted = len.max((len * 8).max(self.last_len).min(CHUNK_LEN));
+        // One that is large enough is among the last few, or nowhere.
+        let first = self.free.len().saturating_sub(8);
+        let fits = |chunk: &u32| self.list[*chunk as usize].bytes.capacity() >= wanted;
+        let at = self.free[first..].iter().rposition(fits).map(|at| first + at);
+        let chunk = match at {
+            Some(at) => self.free.swap_remove(at),
+            None => self.free.pop().unwrap_or_else(|| {
+                self.list.push(Chunk::default());
+                (self.list.len() - 1) as u32
+            }),
+        };
         let slot = &mut self.list[chunk as usize];
-        slot.bytes.reserve(len);
+        self.free_bytes -= slot.bytes.capacity();
+        slot.bytes.reserve_exact(wanted);
         slot.users = 1;
         chunk
     }
@@ -189,7 +214,7 @@ impl Lane {
         meta: &RecordMeta<'_>,
         body: &[u8],
     ) {
-        let chunk = chunks.acquire(len.max(CHUNK_LEN.min(len * 8)));
+        let chunk = chunks.acquire(len);
         let bytes = &mut chunks.list[chunk as usize].bytes;
         meta.encode(body, bytes);
         let end = bytes.len() as u32;

@@ -93,7 +93,8 @@ pub(crate) struct Outgoing {
     credit: u64,
     credit_bytes: u64,
     origin: u64, // where the receiver's present life of the stream begins
-    numbered_bytes: u64, // since then
+    offered: u64,     // numbers below this one count for that life's credit
+    offered_bytes: u64, // and these are their bytes
     unsettled: u32,
     unsettled_bytes: u64,
     waiting: u32,
@@ -131,7 +132,8 @@ impl Outgoing {
             credit: 0,
             credit_bytes: 0,
             origin: 1,
-            numbered_bytes: 0,
+            offered: 1,
+            offered_bytes: 0,
             unsettled: 0,
             unsettled_bytes: 0,
             waiting: 0,
@@ -290,6 +292,8 @@ impl Outgoing {
         let entry = self.entry(ticket).filter(|entry| !entry.is_done)?;
         let stage = match entry.seq {
             0 => Stage::Queued,
+            // The receiver may count as received what it had to drop.
+            _ if self.spec.delivery == Delivery::AtMostOnce => Stage::Sent,
             seq if seq <= self.taken => Stage::Taken,
             seq if seq <= self.received => Stage::Received,
             _ => Stage::Sent,
@@ -359,6 +363,8 @@ impl Outgoing {
         }
         let base = self.base();
         self.origin = base;
+        self.offered = base;
+        self.offered_bytes = 0;
         self.received = base - 1;
         self.taken = self.received;
         self.settled = SeqSet::up_to(self.received);
@@ -369,11 +375,6 @@ impl Outgoing {
         for run in &mut self.runs {
             run.attempt += 1;
         }
-        let bytes: u64 = self.runs.iter().map(|run| run.span.len() as u64).sum();
-        let front = self.runs.front().filter(|run| run.base < base).map_or(0, |run| {
-            self.chunks.len_of(&run.span, (base - run.base) as u32)
-        });
-        self.numbered_bytes = bytes - u64::from(front);
     }
 
     /// Ends every numbered message that is not done.
@@ -421,7 +422,8 @@ impl Outgoing {
 
     /// Messages and what was noted about them.
     pub fn retained(&self) -> usize {
-        self.entries.len() + self.runs.len() + self.lost.len() + self.cancels.len()
+        let chunks = self.chunks.used().saturating_sub(self.limbo.len());
+        self.entries.len() + self.runs.len() + self.lost.len() + self.cancels.len() + chunks
     }
 
     /// Frees what the driver has written by now. Called before the first piece of a batch.

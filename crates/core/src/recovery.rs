@@ -31,6 +31,16 @@ pub struct RecoveryConfig {
 pub(crate) struct Cargo {
     pub data: Option<(u32, Sent)>,
     pub control: Vec<Control>,
+    /// Whether anybody will ask; on a stream path nothing is lost.
+    pub is_kept: bool,
+}
+
+impl Cargo {
+    pub fn note(&mut self, control: Control) {
+        if self.is_kept {
+            self.control.push(control);
+        }
+    }
 }
 
 /// A piece of state that a packet reported; if the packet is lost it is reported again.
@@ -75,8 +85,12 @@ pub(crate) struct Recovery {
     slow_start_until: u64,
     recovery_start: Option<Time>,
     packet_max: u64,
+    spare: Vec<Vec<Control>>, // memory of cargo that has arrived
     pub lost_packets: u64,
 }
+
+/// Pieces of memory that are kept for the next cargo.
+const SPARE_MAX: usize = 64;
 
 impl Recovery {
     pub fn new(config: RecoveryConfig, packet_max: usize, window_max: usize) -> Self {
@@ -99,12 +113,27 @@ impl Recovery {
             slow_start_until: u64::MAX,
             recovery_start: None,
             packet_max,
+            spare: Vec::new(),
             lost_packets: 0,
         }
     }
 
     pub fn smoothed_rtt(&self) -> Option<Duration> {
         self.smoothed
+    }
+
+    /// An empty cargo for the next packet.
+    pub fn cargo(&mut self) -> Cargo {
+        Cargo { data: None, control: self.spare.pop().unwrap_or_default(), is_kept: true }
+    }
+
+    /// The packet came to nothing, or its cargo has arrived.
+    pub fn reuse(&mut self, cargo: Cargo) {
+        let mut control = cargo.control;
+        if control.capacity() > 0 && self.spare.len() < SPARE_MAX {
+            control.clear();
+            self.spare.push(control);
+        }
     }
 
     /// Whether another packet may be in flight. A probe may always go.
@@ -171,7 +200,6 @@ impl Recovery {
                 continue;
             }
             packet.is_acked = true;
-            packet.cargo.control.clear();
             any = true;
             let (size, sent_at) = (u64::from(packet.size), packet.at);
             self.grow(size, sent_at);
@@ -233,7 +261,9 @@ impl Recovery {
             }
         }
         while self.sent.front().is_some_and(|packet| packet.is_acked) {
-            self.sent.pop_front();
+            if let Some(packet) = self.sent.pop_front() {
+                self.reuse(packet.cargo);
+            }
         }
         if let Some(at) = newest_lost {
             self.shrink(now, at);
@@ -286,11 +316,6 @@ impl Recovery {
         if let Some(packet) = self.sent.iter_mut().find(|packet| !packet.is_acked) {
             lost.push(packet.cargo.clone());
         }
-    }
-
-    /// Counters for people.
-    pub fn window(&self) -> (u64, u64) {
-        (self.in_flight, self.window)
     }
 }
 

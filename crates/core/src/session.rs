@@ -25,7 +25,12 @@ pub(crate) struct Session {
     pub is_ping_due: bool,
     last_sent: Time,
     last_heard: Time,
+    trickle: usize, // bytes since then
 }
+
+/// Bytes that show that a connection moves. Less than this in `dead_after` is no life: the length of
+/// a packet may be damaged, and pings alone would keep its reader waiting for ever.
+const TRICKLE_MIN: usize = 4096;
 
 /// What only a datagram path needs.
 #[derive(Debug)]
@@ -50,6 +55,7 @@ impl Session {
             is_ping_due: path == Path::Datagram, // shows the acceptor's side that we are there
             last_sent: now,
             last_heard: now,
+            trickle: 0,
         }
     }
 
@@ -60,6 +66,14 @@ impl Session {
 
     pub fn heard(&mut self, now: Time) {
         self.last_heard = now;
+        self.trickle = 0;
+    }
+
+    pub fn heard_bytes(&mut self, now: Time, len: usize) {
+        self.trickle += len;
+        if self.trickle >= TRICKLE_MIN {
+            self.heard(now);
+        }
     }
 
     /// Asks for a ping if nothing was sent for long; says whether the peer is mute.
@@ -108,6 +122,14 @@ impl Transmission {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
+    }
+
+    /// Bytes of packet number `at`.
+    #[must_use]
+    pub fn packet_len(&self, at: usize) -> usize {
+        self.packets.get(at).map_or(0, |(head, tail)| {
+            head.len() + tail.as_ref().map_or(0, |tail| (tail.end - tail.start) as usize)
+        })
     }
 
     /// Bytes of all packets.

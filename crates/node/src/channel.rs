@@ -262,6 +262,23 @@ impl Channel {
         fresh + inbox.again.len() as u64
     }
 
+    /// Refuses what waits if nobody receives any more, so that who asks is told at once. Not to be
+    /// called with a peer's lock held.
+    pub fn turn_away(&self) {
+        let waiting: Vec<Cursor> = {
+            let mut inbox = self.inbox();
+            if inbox.receivers > 0 {
+                return;
+            }
+            inbox.feeds.iter_mut().flat_map(|feed| feed.runs.drain(..)).collect()
+        };
+        for mut cursor in waiting {
+            while let Some(message) = cursor.next(Ack::Explicit) {
+                message.reject("nobody answers any more");
+            }
+        }
+    }
+
     /// Nothing more will be taken.
     pub fn close(&self) {
         let mut inbox = self.inbox();

@@ -85,6 +85,8 @@ pub(crate) struct Hub {
     pub options: Options,
     pub counters: Counters,
     pub handshakes: AtomicUsize,
+    /// Whether another core can work while a thread of ours looks for its answer.
+    pub may_spin: bool,
     pub is_closing: AtomicBool,
     inner: Mutex<Inner>,
     rng: Mutex<Rng>,
@@ -142,6 +144,7 @@ impl Hub {
             options: Options::default(),
             counters: Counters::default(),
             handshakes: AtomicUsize::new(0),
+            may_spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
             is_closing: AtomicBool::new(false),
             inner: Mutex::new(Inner::default()),
             rng: Mutex::new(Rng::new(entropy())),
@@ -268,13 +271,16 @@ impl Hub {
             if let Some(peer) = offer.peer.upgrade() {
                 let mut state = peer.lock();
                 self.offered(&peer, &mut state, offer.stream, &offer.spec);
-                peer.flush(&mut state, self.clock.now());
+                peer.transmit(&mut state, self.clock.now());
             }
         }
     }
 
+    /// A receiver went. Not to be called with a peer's lock held.
     pub fn receiver_closed(&self, channel: &Arc<Channel>) {
-        channel.count_receiver(-1);
+        if channel.count_receiver(-1) == 0 && channel.config.purpose == Purpose::Request {
+            channel.turn_away();
+        }
     }
 
     /// A peer offers a stream: who takes it? Called with the peer's lock held.

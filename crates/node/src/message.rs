@@ -148,7 +148,7 @@ impl RawMessage {
     }
 
     /// Settles it without a report of its own: something else is about to be written.
-    pub(crate) fn settle_quietly(mut self) {
+    pub(crate) fn settle_quietly(&mut self) {
         self.mark_settled();
     }
 

@@ -144,9 +144,21 @@ impl RawReceiver {
             match self.channel.take(now, from, waker) {
                 Taken::Cursor(mut cursor) => {
                     self.has_news = true;
-                    let Some(message) = cursor.next(self.ack) else { continue };
-                    if cursor.run().is_rendezvous {
-                        self.meet(&cursor);
+                    let was_waiting = self.is_waiting;
+                    let is_rendezvous = cursor.run().is_rendezvous;
+                    if is_rendezvous {
+                        // Before it counts as taken, or there would be credit for one more.
+                        self.stop_waiting();
+                    }
+                    let Some(message) = cursor.next(self.ack) else {
+                        if was_waiting {
+                            self.start_waiting();
+                        }
+                        continue;
+                    };
+                    if is_rendezvous {
+                        // Its sender waits for nothing but this.
+                        cursor.run().peer.report(cursor.run().stream);
                     }
                     if from.is_none() {
                         self.current = Some(cursor);
@@ -168,13 +180,6 @@ impl RawReceiver {
                 Taken::Closed => return Poll::Ready(Err(RecvError::Closed)),
             }
         }
-    }
-
-    /// A rendezvous: its sender waits for nothing but this.
-    fn meet(&mut self, cursor: &Cursor) {
-        self.stop_waiting();
-        let run = cursor.run();
-        run.peer.report(run.stream);
     }
 
     fn start_waiting(&mut self) {

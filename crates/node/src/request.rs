@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::{
-    Backoff, Budget, Delivery, Order, OutgoingSpec, Overflow, RefuseCode, RetryConfig, Rng, Stage,
+    Backoff, Budget, Delivery, Order, OutgoingSpec, Overflow, Reason, RefuseCode, RetryConfig, Rng,
+    Stage, Verdict,
 };
 use tidings_transport::Address;
 use tidings_wire::{Records, Reply};
@@ -262,6 +263,11 @@ impl<'a> Request<'a> {
             SendError::Refused { channel, code: RefuseCode::NoResponder, .. } => {
                 RequestError::NoResponder { channel, destination: tx.peer().place.clone() }
             }
+            // The channel was open, but its responder has gone: the request was not begun.
+            SendError::Rejected(Reason::Refused) => RequestError::NoResponder {
+                channel: tx.channel().to_owned(),
+                destination: tx.peer().place.clone(),
+            },
             SendError::Expired { .. } | SendError::Unknown { .. } => self.timed_out(),
             other => RequestError::Send(other),
         }
@@ -460,7 +466,7 @@ impl Responder {
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<RawRequest, RecvError> {
         let message = self.rx.recv().await?;
-        Ok(RawRequest { message })
+        Ok(RawRequest { message, is_answered: false })
     }
 
     /// Blocks this thread until a request is there, or `timeout` has passed.
@@ -473,7 +479,7 @@ impl Responder {
             Some(timeout) => recv.timeout(timeout),
             None => recv,
         };
-        Ok(RawRequest { message: recv.wait()? })
+        Ok(RawRequest { message: recv.wait()?, is_answered: false })
     }
 }
 
@@ -481,6 +487,7 @@ impl Responder {
 #[derive(Debug)]
 pub struct RawRequest {
     message: RawMessage,
+    is_answered: bool,
 }
 
 /// The status of an answer that its responder dropped.
@@ -499,7 +506,7 @@ impl RawRequest {
     ///
     /// # Errors
     /// [`SendError::Full`] where tens of thousands of answers are under way to this peer.
-    pub fn reply(self, body: &[u8]) -> Result<(), SendError> {
+    pub fn reply(mut self, body: &[u8]) -> Result<(), SendError> {
         self.answer(0, body)
     }
 
@@ -507,13 +514,14 @@ impl RawRequest {
     ///
     /// # Errors
     /// As [`RawRequest::reply`].
-    pub fn fail(self, text: &str) -> Result<(), SendError> {
+    pub fn fail(mut self, text: &str) -> Result<(), SendError> {
         self.answer(STATUS_FAILED, text.as_bytes())
     }
 
-    fn answer(self, status: u32, body: &[u8]) -> Result<(), SendError> {
+    fn answer(&mut self, status: u32, body: &[u8]) -> Result<(), SendError> {
+        self.is_answered = true;
         let Some(asked) = self.message.asked() else {
-            self.message.reject("a request without a number");
+            self.message.judge(Verdict::Refused, "a request without a number");
             return Ok(());
         };
         let (peer, _) = self.message.reply_to();
@@ -530,6 +538,16 @@ impl std::ops::Deref for RawRequest {
 
     fn deref(&self) -> &[u8] {
         &self.message
+    }
+}
+
+impl Drop for RawRequest {
+    fn drop(&mut self) {
+        let (peer, _) = self.message.reply_to();
+        // A node that closes answers nothing: the request is asked again of its next life.
+        if !self.is_answered && !peer.hub.is_closing() {
+            let _ = self.answer(STATUS_DROPPED, b"the responder dropped the request");
+        }
     }
 }
 

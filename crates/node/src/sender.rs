@@ -142,7 +142,7 @@ impl Drop for Shared {
         let now = self.hub.clock.now();
         let mut state = self.peer.lock();
         state.link.finish(self.stream);
-        self.peer.flush(&mut state, now);
+        self.peer.transmit(&mut state, now);
     }
 }
 
@@ -158,7 +158,7 @@ impl RawSender {
         let mut state = peer.lock();
         let stream = state.link.open(spec);
         state.outlets.insert(stream, outlet.clone());
-        peer.flush(&mut state, now);
+        peer.transmit(&mut state, now);
         drop(state);
         let (hub, peer) = (hub.clone(), peer.clone());
         let accepted = AtomicU64::new(0);
@@ -231,6 +231,10 @@ impl RawSender {
 
     pub(crate) fn peer(&self) -> &Arc<Peer> {
         &self.shared.peer
+    }
+
+    pub(crate) fn channel(&self) -> &str {
+        &self.shared.outlet.spec.channel
     }
 
     pub(crate) fn stream(&self) -> u32 {
@@ -381,8 +385,9 @@ impl<'a> Send<'a> {
         Ok(())
     }
 
-    /// Tries to hand the message to the link.
-    fn offer(&mut self) -> Result<Option<Pending>, SendError> {
+    /// Tries to hand the message to the link: its ticket and when that was.
+    #[inline]
+    fn hand_over(&mut self) -> Result<Option<(u64, Time)>, SendError> {
         let tx = self.tx;
         let has_deadline = !(self.is_patient && self.until == Stage::Queued);
         let limit = self.limit();
@@ -398,30 +403,35 @@ impl<'a> Send<'a> {
             until: self.until,
         };
         let mut state = tx.shared.peer.lock();
-        let result = tx.push(now, &message, &mut state);
-        let ticket = match result {
-            Ok(ticket) => ticket,
+        match tx.push(now, &message, &mut state) {
+            Ok(ticket) => {
+                if self.until > Stage::Queued {
+                    tx.shared.outlet.watch(ticket);
+                }
+                Ok(Some((ticket, now)))
+            }
             Err(refused) => {
                 drop(state);
-                return self.refused(refused);
+                self.refused(refused).map(|()| None)
             }
-        };
-        if self.until > Stage::Queued {
-            tx.shared.outlet.watch(ticket);
         }
-        drop(state);
-        Ok(Some(Pending {
-            tx: tx.clone_if(self.until > Stage::Queued),
+    }
+
+    fn offer(&mut self) -> Result<Option<Pending>, SendError> {
+        let handed_over = self.hand_over()?;
+        Ok(handed_over.map(|(ticket, since)| Pending {
+            tx: self.tx.clone_if(self.until > Stage::Queued),
             ticket,
             until: self.until,
-            since: now,
+            since,
         }))
     }
 
-    fn refused(&self, refused: Refused) -> Result<Option<Pending>, SendError> {
+    /// What a refusal means; `Ok` where the message may wait for room.
+    fn refused(&self, refused: Refused) -> Result<(), SendError> {
         let shared = &self.tx.shared;
         Err(match refused {
-            Refused::Full if shared.outlet.spec.overflow == Overflow::Block => return Ok(None),
+            Refused::Full if shared.outlet.spec.overflow == Overflow::Block => return Ok(()),
             Refused::Full => SendError::Full { capacity: shared.outlet.spec.capacity },
             Refused::DroppedNewest => SendError::Rejected(tidings_core::Reason::DroppedNewest),
             Refused::TooLarge => SendError::TooLarge { len: self.body.len() },
@@ -455,8 +465,8 @@ impl<'a> Send<'a> {
         if self.until == Stage::Queued {
             // The common case needs no waker, no clock and no second lock.
             self.check()?;
-            if let Some(pending) = self.offer()? {
-                return Ok(pending.queued());
+            if let Some((ticket, _)) = self.hand_over()? {
+                return Ok(Receipt::queued(ticket));
             }
         }
         self.enqueue().wait()?.wait()
@@ -557,7 +567,7 @@ pub struct Pending {
 
 impl Pending {
     fn queued(self) -> Receipt {
-        Receipt { seq: self.ticket, stage: Stage::Queued, rtt: Duration::ZERO, attempts: 1 }
+        Receipt::queued(self.ticket)
     }
 
     /// The message's ticket: 1 for the first one that the channel accepted.
@@ -630,8 +640,7 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(tx) = self.tx.clone() else {
-            let (seq, stage) = (self.ticket, Stage::Queued);
-            return Poll::Ready(Ok(Receipt { seq, stage, rtt: Duration::ZERO, attempts: 1 }));
+            return Poll::Ready(Ok(Receipt::queued(self.ticket)));
         };
         if let Poll::Ready(result) = self.look(&tx) {
             return Poll::Ready(result);
@@ -661,7 +670,7 @@ impl Drop for Pending {
                     let State { link, outbox, .. } = &mut *state;
                     link.cancel(tx.shared.stream, self.ticket, outbox);
                     tx.shared.peer.dispatch(&mut state, now, None);
-                    tx.shared.peer.flush(&mut state, now);
+                    tx.shared.peer.transmit(&mut state, now);
                 }
             }
         }
@@ -678,6 +687,10 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    fn queued(ticket: u64) -> Self {
+        Self { seq: ticket, stage: Stage::Queued, rtt: Duration::ZERO, attempts: 1 }
+    }
+
     /// The message's number in its stream.
     #[must_use]
     pub fn seq(&self) -> u64 {

@@ -58,6 +58,10 @@ impl Parker {
         })
     }
 
+    pub fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::SeqCst)
+    }
+
     /// Parks the thread until it is woken.
     pub fn park(&self, timeout: Duration) {
         if !self.is_woken.load(Ordering::SeqCst) {

@@ -23,6 +23,7 @@ pub(crate) struct Sender {
     /// Tickets that have not ended, with their messages and the stage that was last reported.
     outstanding: BTreeMap<u64, (u64, Stage)>,
     pub is_finished: bool,
+    due: u64, // no deadline of an outstanding message is earlier
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,7 @@ pub(crate) struct Receiver {
     unsettled: Vec<(u64, u64)>, // taken: number and message
     waiting: u32,               // receivers at a rendezvous
     stalled_until: u64,
+    is_scheduled: bool,
     dice: Dice,
 }
 
@@ -72,7 +74,7 @@ impl Sender {
         });
         let line = sh.oracle.begin(channel);
         let outstanding = BTreeMap::new();
-        peer.senders.push(Self { channel, stream, line, outstanding, is_finished: false });
+        peer.senders.push(Self { channel, stream, line, outstanding, is_finished: false, due: u64::MAX });
     }
 }
 
@@ -96,10 +98,10 @@ impl Peer {
         if dice.chance(spec.cancel_permille) {
             self.cancel_one(sh, now, at, dice);
         }
-        if sh.left[channel] == 0 && spec.finishes && !sh.is_healed {
+        self.check_sender(sh, at, &spec);
+        if sh.left[channel] == 0 && sh.reopens[channel] > 0 && !sh.is_healed {
             self.close(sh, now, at, dice);
         }
-        self.check_sender(sh, at, &spec);
     }
 
     /// Whether there may be room for another.
@@ -142,7 +144,9 @@ impl Peer {
                 let line = self.senders[at].line;
                 sh.oracle.accepted(line, priority, len, deadline, until);
                 sh.oracle.note(self.node, 1, id, ticket, || format!("sends {id}, {len} bytes"));
-                self.senders[at].outstanding.insert(ticket, (id, Stage::Queued));
+                let sender = &mut self.senders[at];
+                sender.outstanding.insert(ticket, (id, Stage::Queued));
+                sender.due = sender.due.min(deadline.unwrap_or(u64::MAX));
                 true
             }
             Err(Refused::Full) => {
@@ -202,6 +206,7 @@ impl Peer {
             self.digest(sh, now, &[], &mut out);
             self.out = out;
         }
+        sh.reopens[channel] -= 1;
         sh.left[channel] += dice.between(1, 20) as u32;
         Sender::open(self, sh, channel);
     }
@@ -239,23 +244,30 @@ impl Peer {
         });
     }
 
-    pub fn poll_all(&mut self, sh: &mut Shared) {
-        let streams: Vec<u32> = self.senders.iter().map(|sender| sender.stream).collect();
-        for stream in streams {
-            self.poll(sh, stream);
+    /// Asks for all messages, or for those that end as soon as they have left.
+    pub fn poll_all(&mut self, sh: &mut Shared, at_most_once: bool) {
+        for at in 0..self.senders.len() {
+            let Sender { channel, stream, .. } = self.senders[at];
+            let delivery = sh.plan.channels[channel].delivery;
+            let is_wanted = !at_most_once || delivery == Delivery::AtMostOnce;
+            if is_wanted && !self.senders[at].outstanding.is_empty() {
+                self.poll(sh, stream);
+            }
         }
     }
 
     /// I21: after a tick nothing is over its deadline.
-    pub fn check_deadlines(&self, sh: &mut Shared, now: Time) {
-        for sender in &self.senders {
+    pub fn check_deadlines(&mut self, sh: &mut Shared, now: Time) {
+        for sender in self.senders.iter_mut().filter(|sender| sender.due < now.0) {
+            sender.due = u64::MAX;
             for (id, stage) in sender.outstanding.values() {
                 let sent = sh.oracle.message(*id);
-                let is_late = sent.deadline.is_some_and(|at| at < now.0) && *stage < sent.until;
-                if is_late {
+                let Some(deadline) = sent.deadline.filter(|_| *stage < sent.until) else { continue };
+                if deadline < now.0 {
                     let text = format!("message {id} is late at {stage:?}: {sent:?}");
-                    sh.oracle.fail("I21", text);
+                    return sh.oracle.fail("I21", text);
                 }
+                sender.due = sender.due.min(deadline);
             }
         }
     }
@@ -286,6 +298,7 @@ impl Peer {
             unsettled: Vec::new(),
             waiting: spec.meeting,
             stalled_until: 0,
+            is_scheduled: false,
             dice,
         };
         if spec.meeting > 0 {
@@ -295,7 +308,15 @@ impl Peer {
         self.schedule(sh, stream, 0);
     }
 
-    fn schedule(&self, sh: &mut Shared, stream: u32, after: u64) {
+    /// Wakes the consumer after a while, if there is something to do and it is not on its way.
+    fn schedule(&mut self, sh: &mut Shared, stream: u32, after: u64) {
+        let Some(receiver) = self.receivers.get_mut(&stream) else { return };
+        let is_busy = !receiver.buffer.is_empty() || !receiver.unsettled.is_empty();
+        let is_meeting = sh.plan.channels[receiver.channel].meeting > 0;
+        if receiver.is_scheduled || !is_busy && !is_meeting {
+            return;
+        }
+        receiver.is_scheduled = true;
         let event = Event::Consume {
             node: self.node,
             incarnation: self.incarnation,
@@ -353,6 +374,7 @@ impl Peer {
         if spec.meeting > 0 || spec.consumer == Consumer::Eager {
             self.consume(sh, now, stream);
         }
+        self.schedule(sh, stream, 50_000);
     }
 
     /// The sender wants one back that may not have been taken.
@@ -369,8 +391,12 @@ impl Peer {
     /// The application takes and settles as it likes, now and then.
     pub fn consume_tick(&mut self, sh: &mut Shared, now: Time, stream: u32) {
         let Some(receiver) = self.receivers.get_mut(&stream) else { return };
+        receiver.is_scheduled = false;
         let spec = sh.plan.channels[receiver.channel].clone();
         let mut pause = receiver.dice.between(spec.think / 2, spec.think * 3 / 2).max(1000);
+        if spec.meeting > 0 {
+            pause = pause.max(2 * MS);
+        }
         if sh.is_healed {
             pause = pause.min(20 * MS);
         }
@@ -491,7 +517,9 @@ impl Peer {
         };
         let is_taken =
             |receiver: &Receiver| receiver.buffer.is_empty() && receiver.unsettled.is_empty();
-        self.senders.iter().all(is_sent) && self.receivers.values().all(is_taken)
+        // I19: what is over leaves nothing behind, however much there was.
+        let is_clean = self.link.retained() == 0;
+        is_clean && self.senders.iter().all(is_sent) && self.receivers.values().all(is_taken)
     }
 
     /// What is still under way, for people.
@@ -505,7 +533,9 @@ impl Peer {
                 format!("channel {} from {first:?}", sender.channel)
             })
             .collect();
-        format!("to node {}: {senders:?}, connected {}", self.other, self.link.is_connected())
+        let (other, retained) = (self.other, self.link.retained());
+        let is_connected = self.link.is_connected();
+        format!("to node {other}: {senders:?}, retained {retained}, connected {is_connected}")
     }
 }
 

@@ -18,13 +18,19 @@ mod dice;
 mod faults;
 mod network;
 mod node;
+mod pair;
 mod plan;
 mod queue;
 mod report;
+mod retries;
+mod scenarios;
+mod shrink;
 mod world;
 
 pub use faults::{FAULTS, Fault, FaultSet};
 pub use report::{Options, Report, TraceLine, Transport, Violation};
+pub use scenarios::{Scenario, scenarios};
+pub use shrink::shrink;
 
 /// The deliberate bugs of the core that concern links, with what they break.
 pub const MUTANTS: [(u32, &str); 15] = [
@@ -52,7 +58,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub fn run(seed: u64, options: &Options) -> Report {
     #[cfg(feature = "sabotage")]
     tidings_core::sabotage::set(options.mutant);
-    let played = catch_unwind(AssertUnwindSafe(|| world::World::new(seed, options).run(seed, options)));
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut report = world::World::new(seed, options).run(seed, options);
+        report.violation = report.violation.or_else(|| retries::check(seed));
+        report
+    }));
     played.unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()

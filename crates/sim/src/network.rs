@@ -137,26 +137,24 @@ impl Network {
             let at = now + self.dice[LATE].scaled(50 * MS, 60 * SECOND);
             queue.push(at, Event::Datagram { from, to, bytes: bytes.to_vec(), is_changed: false });
         }
-        let mut bytes = bytes.to_vec();
-        let is_changed = self.change(&mut bytes);
-        queue.push(now + delay + overtaken, Event::Datagram { from, to, bytes, is_changed });
+        let mut arriving = bytes.to_vec();
+        self.change(&mut arriving);
+        let is_changed = arriving != bytes;
+        let event = Event::Datagram { from, to, bytes: arriving, is_changed };
+        queue.push(now + delay + overtaken, event);
     }
 
-    fn change(&mut self, bytes: &mut Vec<u8>) -> bool {
-        let mut is_changed = false;
+    fn change(&mut self, bytes: &mut Vec<u8>) {
         if self.dice[CORRUPT].chance(self.weather.corrupt) && !bytes.is_empty() {
             for _ in 0..self.dice[CORRUPT].between(1, 3) {
                 let bit = self.dice[CORRUPT].between(0, bytes.len() as u64 * 8 - 1) as usize;
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
-            is_changed = true;
         }
         if self.dice[TRUNCATE].chance(self.weather.truncate) {
             let len = self.dice[TRUNCATE].between(0, bytes.len() as u64) as usize;
             bytes.truncate(len);
-            is_changed = true;
         }
-        is_changed
     }
 
     // ---- connections ----
@@ -188,7 +186,7 @@ impl Network {
         let little = self.dice[STALL].chance(self.weather.stall);
         let stall = self.dice[STALL].scaled(MS, SECOND);
         let piece = self.dice[STALL].between(1, 2000) as usize;
-        let flip = self.dice[CORRUPT].chance(self.weather.corrupt / 10);
+        let flip = self.dice[CORRUPT].chance(self.weather.corrupt / 40);
         let bit = self.dice[CORRUPT].number() as usize;
         let split = self.dice[JITTER].between(1, 4000) as usize;
         let Some(link) = self.conns.get_mut(&conn) else { return bytes.len() };
@@ -197,8 +195,11 @@ impl Network {
         let flow = &mut link.flows[to];
         let room = flow_max.saturating_sub(flow.len);
         let len = bytes.len().min(room).min(if little { piece } else { usize::MAX });
+        if is_dead {
+            flow.len += len; // it swallows until its buffer is full
+        }
         if len == 0 || is_dead {
-            return len; // a dead connection swallows until its buffer is full
+            return len;
         }
         let mut taken = bytes[..len].to_vec();
         if flip {
@@ -236,7 +237,8 @@ impl Network {
         } else if flow.stalled_until > now {
             flow.stalled_until
         } else {
-            while let Some((_, chunk)) = flow.chunks.pop_front_if(|(at, _)| *at <= now) {
+            let due = flow.chunks.partition_point(|(at, _)| *at <= now);
+            for (_, chunk) in flow.chunks.drain(..due) {
                 flow.len -= chunk.len();
                 bytes.extend_from_slice(&chunk);
             }
@@ -269,10 +271,6 @@ impl Network {
                 queue.push(now + delay, Event::Broken { conn, side });
             }
         }
-    }
-
-    pub fn forget(&mut self, conn: u64) {
-        self.conns.remove(&conn);
     }
 
     /// The living connections of two nodes, or of one with any.

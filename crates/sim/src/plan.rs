@@ -217,9 +217,11 @@ impl Plan {
         }
         if channel.sizes == Sizes::Huge {
             channel.messages = channel.messages.min(if is_datagram { 12 } else { 5 });
+            channel.gap = channel.gap.max(20 * MS);
         }
         if channel.sizes == Sizes::Mixed {
             channel.messages = channel.messages.min(80);
+            channel.gap = channel.gap.max(2 * MS);
         }
     }
 }

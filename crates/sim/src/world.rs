@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub plan: Plan,
     pub is_healed: bool,
     pub left: Vec<u32>, // messages that each channel is still to send
+    pub reopens: Vec<u32>, // how often each channel may still end its stream and open another
     pub body: Vec<u8>,
     grants: BTreeMap<(usize, usize, u32), u64>, // receiver, sender, stream: credit ever reported
 }
@@ -78,7 +79,7 @@ pub(crate) struct World {
 
 /// After this much calm time that does not end the run, something hangs.
 const PATIENCE: u64 = 120 * SECOND;
-const EVENTS_MAX: u64 = 3_000_000;
+const EVENTS_MAX: u64 = 10_000_000;
 
 impl World {
     pub fn new(seed: u64, options: &Options) -> Self {
@@ -86,6 +87,7 @@ impl World {
         let nodes = plan.nodes;
         let oracle = Oracle::new(&plan.channels, nodes, options.is_traced);
         let left = plan.channels.iter().map(|channel| channel.messages).collect();
+        let reopens = plan.channels.iter().map(|c| if c.finishes { 12 } else { 0 }).collect();
         let net = Network::new(&plan);
         let produce =
             (0..plan.channels.len()).map(|at| Dice::new(seed, "produce", at as u64)).collect();
@@ -97,6 +99,7 @@ impl World {
             plan,
             is_healed: false,
             left,
+            reopens,
             body: Vec::new(),
             grants: BTreeMap::new(),
         };
@@ -172,7 +175,7 @@ impl World {
         if host.peers.is_some() {
             return;
         }
-        self.sh.grants.retain(|(receiver, sender, _), _| *receiver != node && *sender != node);
+        self.sh.grants.retain(|(_, sender, _), _| *sender != node);
         host.incarnation += 1;
         host.wake_at = u64::MAX;
         let incarnation = host.incarnation;
@@ -331,7 +334,7 @@ impl World {
         if self.sh.is_healed {
             gap = gap.min(20 * MS);
         }
-        if self.sh.left[channel] > 0 || !self.sh.is_healed {
+        if self.sh.left[channel] > 0 {
             self.sh.queue.push(self.sh.now + gap, Event::Produce { channel });
         }
     }
@@ -447,7 +450,7 @@ impl World {
     /// Everything has to come to rest, then one more message has to get through everywhere.
     fn check(&mut self) -> bool {
         for node in 0..self.hosts.len() {
-            self.act(node, |peers, sh, _| peers.values_mut().for_each(|peer| peer.poll_all(sh)));
+            self.act(node, |peers, sh, _| peers.values_mut().for_each(|peer| peer.poll_all(sh, false)));
         }
         let peers = || self.hosts.iter().flat_map(|host| host.peers.iter().flat_map(|p| p.values()));
         let is_quiet = self.sh.left.iter().all(|left| *left == 0) && peers().all(Peer::is_quiet);

@@ -118,7 +118,8 @@ pub(crate) const KEYS: &[Key] = &[
 ];
 
 /// Sections of later versions: known, so that the answer can be better than "unknown".
-pub(crate) const LATER_SECTIONS: &[&str] = &["http", "data", "inbox", "policy", "gateway", "tls", "context"];
+pub(crate) const LATER_SECTIONS: &[&str] =
+    &["http", "data", "inbox", "policy", "gateway", "tls", "context"];
 
 impl Key {
     /// `defaults.timeout`

@@ -47,11 +47,7 @@ impl Sources {
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
             .filter(|(name, _)| name.starts_with("TIDINGS_"))
             .collect();
-        Self {
-            optional,
-            asked,
-            variables,
-        }
+        Self { optional, asked, variables }
     }
 }
 
@@ -59,11 +55,7 @@ impl Sources {
 pub(super) fn merge(sources: &Sources) -> Result<Vec<Setting>, Trouble> {
     let mut settings = Vec::new();
     for key in KEYS {
-        settings.push(Setting {
-            key,
-            value: default_of(key),
-            source: "default".to_owned(),
-        });
+        settings.push(Setting { key, value: default_of(key), source: "default".to_owned() });
     }
     let mut put = |setting: Setting| {
         let old = settings.iter_mut().find(|old| old.key.path() == setting.key.path());
@@ -149,15 +141,10 @@ fn setting_of(
     place: &str,
 ) -> Result<Setting, Trouble> {
     let key = Key::find(section, name).ok_or_else(|| unknown_key(section, name, place))?;
-    let value = convert(value.get_ref()).ok_or_else(|| bad_value(key, place, None, "it is of another kind"))?;
-    key.shape
-        .check(&value)
-        .map_err(|problem| bad_value(key, place, Some(&value), &problem))?;
-    Ok(Setting {
-        key,
-        value: Some(value),
-        source: place.to_owned(),
-    })
+    let value = convert(value.get_ref())
+        .ok_or_else(|| bad_value(key, place, None, "it is of another kind"))?;
+    key.shape.check(&value).map_err(|problem| bad_value(key, place, Some(&value), &problem))?;
+    Ok(Setting { key, value: Some(value), source: place.to_owned() })
 }
 
 /// TOML to a value; `None` for kinds that no key takes.
@@ -205,11 +192,7 @@ fn read_variables(variables: &[(String, String)]) -> Result<Vec<Setting>, Troubl
         key.shape
             .check(&value)
             .map_err(|problem| bad_value(key, &place, Some(&value), &problem))?;
-        settings.push(Setting {
-            key,
-            value: Some(value),
-            source: place,
-        });
+        settings.push(Setting { key, value: Some(value), source: place });
     }
     Ok(settings)
 }
@@ -242,9 +225,10 @@ fn unknown_section(section: &str, place: &str) -> Trouble {
 
 fn unknown_top(name: &str, place: &str) -> Trouble {
     let paths: Vec<String> = KEYS.iter().map(Key::path).collect();
-    let same_name = KEYS.iter().find(|key| key.name == name).map(|key| {
-        format!("did you mean `{}`? It stands under [{}]", key.name, key.section)
-    });
+    let same_name = KEYS
+        .iter()
+        .find(|key| key.name == name)
+        .map(|key| format!("did you mean `{}`? It stands under [{}]", key.name, key.section));
     Trouble::new("E0703", format!("{place}: unknown key `{name}` outside of a section"))
         .hint(same_name.unwrap_or_else(|| suggest(name, &paths)))
 }

@@ -9,7 +9,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tidings-config-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("tidings-config-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -53,7 +54,8 @@ fn the_environment_goes_before_the_asked_file_and_that_before_the_optional_ones(
         "[node]\nname = \"user\"\ndrain = \"1s\"\n[defaults]\ntimeout = \"1s\"\ncapacity = 1\n",
     );
     let here = folder.file("here.toml", "[node]\nname = \"here\"\n[defaults]\ntimeout = \"2s\"\n");
-    let asked = folder.file("asked.toml", "\n[defaults]\ntimeout = \"3s\"\ncapacity_bytes = 65536\n");
+    let asked =
+        folder.file("asked.toml", "\n[defaults]\ntimeout = \"3s\"\ncapacity_bytes = 65536\n");
     let mut sources = Sources {
         optional: vec![user, folder.0.join("missing.toml"), here],
         asked: Some((asked, "--config")),
@@ -96,10 +98,7 @@ fn what_means_nothing_is_refused_with_a_suggestion() {
     ];
     for (index, (text, what, hint)) in table.into_iter().enumerate() {
         let file = folder.file(&format!("{index}.toml"), text);
-        let sources = Sources {
-            asked: Some((file, "--config")),
-            ..Sources::default()
-        };
+        let sources = Sources { asked: Some((file, "--config")), ..Sources::default() };
         let trouble = Config::from_sources(&sources).unwrap_err();
         assert_eq!(trouble.exit(), Exit::Config, "{text}");
         let shown = format!("{trouble:?}");
@@ -109,11 +108,10 @@ fn what_means_nothing_is_refused_with_a_suggestion() {
 
 #[test]
 fn a_mistyped_variable_is_refused() {
-    for name in ["TIDINGS_DEFAULTS__TIMEUOT", "TIDINGS_DEFAULTS_TIMEOUT", "TIDINGS_DEFALTS__TIMEOUT"] {
-        let sources = Sources {
-            variables: vec![(name.into(), "5s".into())],
-            ..Sources::default()
-        };
+    for name in
+        ["TIDINGS_DEFAULTS__TIMEUOT", "TIDINGS_DEFAULTS_TIMEOUT", "TIDINGS_DEFALTS__TIMEOUT"]
+    {
+        let sources = Sources { variables: vec![(name.into(), "5s".into())], ..Sources::default() };
         let trouble = Config::from_sources(&sources).unwrap_err();
         assert_eq!(trouble.exit(), Exit::Config);
         let shown = format!("{trouble:?}");
@@ -125,10 +123,7 @@ fn a_mistyped_variable_is_refused() {
 fn a_file_that_was_asked_for_has_to_be_there_and_readable() {
     let folder = Folder::new("missing");
     for path in [folder.0.join("none.toml"), folder.0.clone()] {
-        let sources = Sources {
-            asked: Some((path, "--config")),
-            ..Sources::default()
-        };
+        let sources = Sources { asked: Some((path, "--config")), ..Sources::default() };
         assert_eq!(Config::from_sources(&sources).unwrap_err().exit(), Exit::Config);
     }
 }

@@ -38,7 +38,9 @@ pub(super) fn all(config: &Config) -> Vec<Box<dyn FnOnce() -> Check>> {
         Box::new(unix),
         Box::new(|| message("tidings over tcp", "tcp://127.0.0.1:0")),
         Box::new(|| message("tidings over udp", "udp://127.0.0.1:0")),
-        Box::new(|| message("tidings over unix", &format!("unix://{}", socket_path("node").display()))),
+        Box::new(|| {
+            message("tidings over unix", &format!("unix://{}", socket_path("node").display()))
+        }),
     ];
     for text in config.listen.clone() {
         checks.push(Box::new(move || listen_address(&text)));
@@ -49,7 +51,9 @@ pub(super) fn all(config: &Config) -> Vec<Box<dyn FnOnce() -> Check>> {
 fn kernel() -> Check {
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     match (read("ostype"), read("osrelease")) {
-        (Ok(system), Ok(release)) => Check::ok("kernel", format!("{} {}", system.trim(), release.trim())),
+        (Ok(system), Ok(release)) => {
+            Check::ok("kernel", format!("{} {}", system.trim(), release.trim()))
+        }
         _ => Check::warn("kernel", std::env::consts::OS, "Linux is what tidings is tested on"),
     }
 }
@@ -110,9 +114,11 @@ fn tcp_round_trip(address: &str) -> std::io::Result<Duration> {
 fn ipv6() -> Check {
     match tcp_round_trip("[::1]:0") {
         Ok(took) => Check::ok("ipv6 loopback", format!("round trip in {}", show_duration(took))),
-        Err(error) => {
-            Check::warn("ipv6 loopback", error.to_string(), "addresses such as tcp://[::1]:7400 will not work")
-        }
+        Err(error) => Check::warn(
+            "ipv6 loopback",
+            error.to_string(),
+            "addresses such as tcp://[::1]:7400 will not work",
+        ),
     }
 }
 
@@ -131,9 +137,11 @@ fn udp() -> Check {
     };
     match round_trip() {
         Ok(took) => Check::ok("udp loopback", format!("round trip in {}", show_duration(took))),
-        Err(error) => {
-            Check::fail("udp loopback", error.to_string(), "a firewall may drop UDP on the loopback interface")
-        }
+        Err(error) => Check::fail(
+            "udp loopback",
+            error.to_string(),
+            "a firewall may drop UDP on the loopback interface",
+        ),
     }
 }
 
@@ -190,7 +198,9 @@ fn unix() -> Check {
 fn message(what: &'static str, address: &str) -> Check {
     match pass_message(address) {
         Ok(took) => Check::ok(what, format!("a message processed in {}", show_duration(took))),
-        Err(error) => Check::fail(what, error, "tidings explain; the lines above say what the host refuses"),
+        Err(error) => {
+            Check::fail(what, error, "tidings explain; the lines above say what the host refuses")
+        }
     }
 }
 
@@ -254,7 +264,10 @@ fn who_listens(address: &Address) -> String {
     let asked = || Node::builder().start().wait().ok()?.status_of(&address.endpoint()).wait().ok();
     match is_open.then(asked).flatten() {
         Some(status) => {
-            format!("a tidings node named {} runs there already", print::printable(status.name.as_bytes()))
+            format!(
+                "a tidings node named {} runs there already",
+                print::printable(status.name.as_bytes())
+            )
         }
         None => other.to_owned(),
     }

@@ -18,7 +18,7 @@ use super::Choice;
 use crate::{
     context::Context,
     diagnose::trouble,
-    print::{Output, note},
+    print::Output,
     quantity::{count, show_duration},
     trouble::{Exit, Trouble},
 };
@@ -73,7 +73,12 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    pub(super) fn new(choice: Choice, sender: RawSender, destination: String, context: &Context) -> Self {
+    pub(super) fn new(
+        choice: Choice,
+        sender: RawSender,
+        destination: String,
+        context: &Context,
+    ) -> Self {
         Self {
             choice,
             sender,
@@ -212,7 +217,8 @@ impl Settling {
         }
         self.output.flush()?;
         if left > 0 {
-            note(&format!("warning: {} not settled when time ran out", count(left.into(), "message")));
+            let left = count(left.into(), "message");
+            context.warn(&format!("{left} not settled when time ran out"));
         }
         if let Some(trouble) = self.trouble.take() {
             return Err(trouble);

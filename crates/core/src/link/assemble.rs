@@ -77,7 +77,8 @@ impl Link {
         let mut heads = std::mem::take(&mut sent.heads);
         let number = session.next_number;
         let mut writer = PacketWriter::begin(&mut heads, Kind::Batch, session.id, number);
-        let mut cargo = Cargo::default();
+        let datagram = session.datagram.as_mut();
+        let mut cargo = datagram.map_or_else(Cargo::default, |datagram| datagram.recovery.cargo());
         let has_more = self.wants_packet(&session);
         let is_probe = session.datagram.as_ref().is_some_and(|d| d.recovery.probes_due > 0);
         if is_ack_due || has_more && may_send {
@@ -100,6 +101,9 @@ impl Link {
         let is_eliciting = writer.len() > acks_len || tail.is_some();
         if writer.is_empty() && tail.is_none() {
             writer.abandon();
+            if let Some(datagram) = &mut session.datagram {
+                datagram.recovery.reuse(cargo);
+            }
             sent.heads = heads;
             self.session = Some(session);
             return false;
@@ -108,10 +112,12 @@ impl Link {
         let head = start..heads.len();
         let len = head.len() + tail.map_or(0, |tail: Tail| (tail.end - tail.start) as usize);
         session.sent(now);
-        if let Some(datagram) = &mut session.datagram
-            && is_eliciting
-        {
-            datagram.recovery.sent(now, number, len, cargo);
+        if let Some(datagram) = &mut session.datagram {
+            if is_eliciting {
+                datagram.recovery.sent(now, number, len, cargo);
+            } else {
+                datagram.recovery.reuse(cargo);
+            }
         }
         sent.heads = heads;
         sent.packets.push((head, tail));
@@ -137,7 +143,7 @@ impl Link {
         while writer.len() + CONTROL_ROOM <= packet_max {
             let Some(control) = self.control.pop_front() else { return };
             if self.put_one(control, writer) {
-                cargo.control.push(control);
+                cargo.note(control);
             }
         }
     }
@@ -226,7 +232,7 @@ impl Link {
             if incoming.stand == Stand::Accepted && (incoming.is_pending || incoming.is_urgent) {
                 put_progress_of(stream, incoming, &mut self.scratch, writer);
                 incoming.reported();
-                cargo.control.push(Control::Progress(stream));
+                cargo.note(Control::Progress(stream));
             }
         }
         if self.pending.is_empty() {

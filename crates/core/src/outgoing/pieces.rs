@@ -17,6 +17,20 @@ pub(crate) struct Room {
     pub fresh: usize,
 }
 
+/// How much of what is sent again may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limit {
+    count: u64,
+    bytes: u64,
+    /// Of a message in fragments: from where on, and how much.
+    offset: u32,
+    len: u32,
+}
+
+impl Limit {
+    const NONE: Self = Self { count: u64::MAX, bytes: u64::MAX, offset: 0, len: u32::MAX };
+}
+
 /// What was in a packet that may have to be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -94,12 +108,6 @@ impl Outgoing {
 
     /// The next piece of what was sent in an earlier session, or in part, and is not received.
     fn resume(&mut self, now: Time, room: Room) -> Option<Piece> {
-        if self.resend_from <= self.received {
-            (self.resend_from, self.resend_offset) = (self.received + 1, 0);
-        }
-        if self.resend_from >= self.next_seq {
-            return None;
-        }
         let base = self.resend_from;
         let at = self.runs.partition_point(|run| run.last() < base);
         if self.runs.get(at).is_none_or(|run| run.base > base) {
@@ -107,19 +115,51 @@ impl Outgoing {
             let end = self.runs.get(at).map_or(self.next_seq, |run| run.base);
             let count = (end - base).min(u64::from(u32::MAX)) as u32;
             self.resend_from = base + u64::from(count);
+            self.offered = self.offered.max(self.resend_from);
             return Some(Piece::Skip { base, count, bytes: 0 });
         }
-        let piece = self.piece_of(now, at, base, self.resend_offset, u32::MAX, room)?;
-        match piece {
-            Piece::Records { sent, .. } => self.resend_from = base + u64::from(sent.count),
-            Piece::Skip { count, .. } => self.resend_from = base + u64::from(count),
+        let run = self.runs[at];
+        let is_offered = base < self.offered;
+        let limit = if is_offered {
+            Limit { count: self.offered - base, bytes: u64::MAX, ..Limit::NONE }
+        } else {
+            let count = (self.credit + 1).saturating_sub(base);
+            Limit { count, bytes: self.bytes_left(), ..Limit::NONE }
+        };
+        let limit = Limit { offset: self.resend_offset, ..limit };
+        let Some(piece) = self.piece_of(now, at, base, limit, room) else {
+            self.give_up(now, &run, base, limit);
+            return None;
+        };
+        let (next, offset) = match piece {
+            Piece::Records { sent, .. } => (base + u64::from(sent.count), 0),
+            Piece::Skip { count, .. } => (base + u64::from(count), 0),
             Piece::Fragment { sent, total, .. } => {
                 let end = sent.fragment.map_or(total, |(offset, len)| offset + len);
-                self.resend_offset = if end < total { end } else { 0 };
-                self.resend_from = base + u64::from(end >= total);
+                if end < total { (base, end) } else { (base + 1, 0) }
             }
+        };
+        if !is_offered {
+            let count = next.max(base + 1) - base;
+            let start = self.offset_of(&run.span, (base - run.base) as u32);
+            let rest = Span { start, count: (run.last() + 1 - base) as u32, ..run.span };
+            self.offered = base + count;
+            self.offered_bytes += u64::from(self.chunks.len_of(&rest, count as u32));
         }
+        (self.resend_from, self.resend_offset) = (next, offset);
         Some(piece)
+    }
+
+    /// A later life of the receiver may have so small a buffer that a message never fits.
+    fn give_up(&mut self, now: Time, run: &Run, base: u64, limit: Limit) {
+        let index = (base - run.base) as u32;
+        let start = self.offset_of(&run.span, index);
+        let rest = Span { start, count: run.span.count - index, ..run.span };
+        let is_empty = limit.count > 0 && self.taken + 1 == base;
+        if is_empty && u64::from(self.chunks.len_of(&rest, 1)) > limit.bytes {
+            self.too_large = Some(run.span.first_ticket + u64::from(index));
+            self.next_expiry = Some(now);
+        }
     }
 
     /// A piece that was lost, again. `None`: nothing of it is needed any more.
@@ -139,7 +179,8 @@ impl Outgoing {
         }
         let (offset, len) = sent.fragment.unwrap_or((0, u32::MAX));
         let last_run = self.runs[at].last().min(last);
-        let Some(piece) = self.piece_of(now, at, base, offset, len, room) else { return Some(None) };
+        let limit = Limit { count: last_run + 1 - base, offset, len, ..Limit::NONE };
+        let Some(piece) = self.piece_of(now, at, base, limit, room) else { return Some(None) };
         let (next, rest) = match piece {
             Piece::Records { sent: done, .. } => (base + u64::from(done.count), None),
             Piece::Skip { count, .. } => (base + u64::from(count), None),
@@ -158,27 +199,31 @@ impl Outgoing {
         Some(Some(piece))
     }
 
-    /// The piece of the run at `at` that starts with number `base`; of a message in fragments, at
-    /// most `len` bytes from `offset` on.
+    /// The piece of the run at `at` that starts with number `base`.
     fn piece_of(
         &mut self,
         now: Time,
         at: usize,
         base: u64,
-        offset: u32,
-        len: u32,
+        limit: Limit,
         room: Room,
     ) -> Option<Piece> {
         let run = self.runs[at];
         let index = (base - run.base) as u32;
         let start = self.offset_of(&run.span, index);
         let rest = Span { start, count: run.span.count - index, ..run.span };
+        let count_max = limit.count.min(0xffff) as u32;
+        if count_max == 0 {
+            return None;
+        }
         if self.is_done(&run, base) {
-            return Some(self.skip_of(&run, base, &rest));
+            return Some(self.skip_of(&run, base, &rest, count_max));
         }
         let is_due = |seq: &u64| !self.is_done(&run, *seq);
         let same = (base..=run.last()).take_while(is_due).count() as u32;
-        let count = self.chunks.fitting(&rest, room.left).min(same).min(0xffff);
+        let bytes = usize::try_from(limit.bytes).unwrap_or(usize::MAX);
+        let fitting = self.chunks.fitting(&rest, room.left.min(bytes));
+        let count = fitting.min(same).min(count_max);
         if count > 0 {
             self.refresh_ttl(now, &run, index, start, count);
             let end = start + self.chunks.len_of(&rest, count);
@@ -186,20 +231,21 @@ impl Outgoing {
             let (attempt, chunk) = (run.attempt, run.span.chunk);
             return Some(Piece::Records { sent, attempt, chunk, start, end });
         }
-        if self.chunks.len_of(&rest, 1) as usize <= room.fresh {
+        let len = self.chunks.len_of(&rest, 1) as usize;
+        if len <= room.fresh || len > bytes {
             return None;
         }
         self.refresh_ttl(now, &run, index, start, 1);
-        self.fragment_of(&run, base, start, (offset, len), room.left)
+        self.fragment_of(&run, base, start, (limit.offset, limit.len), room.left)
     }
 
     /// What is done from the start of `rest` on and takes the same room each: the receiver can then
     /// tell how many bytes those are worth that it does not have.
-    fn skip_of(&self, run: &Run, base: u64, rest: &Span) -> Piece {
+    fn skip_of(&self, run: &Run, base: u64, rest: &Span, count_max: u32) -> Piece {
         let len = self.chunks.len_of(rest, 1);
         let bytes = self.chunks.bytes(rest);
         let (mut count, mut at) = (0, 0);
-        while count < rest.count
+        while count < rest.count.min(count_max)
             && self.is_done(run, base + u64::from(count))
             && let Ok((_, next)) = Record::decode(bytes, at)
             && next - at == len as usize
@@ -319,7 +365,7 @@ impl Outgoing {
         };
         // At most once, what is lost cannot be given back byte by byte: the receiver drops instead.
         let is_free = self.spec.delivery == Delivery::AtMostOnce || sabotage::is(18);
-        if is_free { own } else { own.min(self.credit_bytes.saturating_sub(self.numbered_bytes)) }
+        if is_free { own } else { own.min(self.credit_bytes.saturating_sub(self.offered_bytes)) }
     }
 
     /// Whether the first record of a span can never go: it is larger than the whole of the
@@ -356,7 +402,8 @@ impl Outgoing {
         self.resend_from = self.next_seq;
         self.waiting -= count;
         self.waiting_bytes -= span.len() as u64;
-        self.numbered_bytes += span.len() as u64;
+        self.offered = self.next_seq;
+        self.offered_bytes += span.len() as u64;
         let run = Run { base, span, undone: count, attempt: 1 };
         self.runs.push_back(run);
         // What has waited has less time left than was written when it came.

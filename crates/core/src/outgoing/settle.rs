@@ -17,6 +17,9 @@ impl Outgoing {
         }
         let before = (self.received, self.taken, self.unsettled, self.credit, self.credit_bytes);
         self.received = self.received.max(progress.received);
+        if self.resend_from <= self.received {
+            (self.resend_from, self.resend_offset) = (self.received + 1, 0);
+        }
         self.taken = self.taken.max(progress.taken);
         self.credit = self.credit.max(progress.credit);
         self.credit_bytes = self.credit_bytes.max(progress.credit_bytes);
@@ -127,8 +130,11 @@ impl Outgoing {
         if self.next_expiry.is_none_or(|expiry| expiry > now) {
             return;
         }
-        if let Some(ticket) = self.too_large.take() {
-            self.withdraw(ticket, Outcome::Rejected(Reason::TooLarge), ended);
+        if let Some(ticket) = self.too_large.take()
+            && !self.withdraw(ticket, Outcome::Rejected(Reason::TooLarge), ended)
+            && let Some(seq) = self.entry(ticket).filter(|entry| !entry.is_done).map(|e| e.seq)
+        {
+            self.end_late(ticket, seq, ended); // an earlier life of the receiver may have had it
         }
         let (received, taken) = (self.received, self.taken);
         let mut next = None;

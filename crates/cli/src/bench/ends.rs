@@ -1,0 +1,220 @@
+//! Both ends of a measurement of tidings itself, through its public API.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tidings::{Node, Order, RawSender};
+
+use crate::{
+    bench::{
+        Caller, Case,
+        child::{Child, end_with_parent},
+        figures::Measure,
+    },
+    diagnose::trouble,
+    node::NodeArgs,
+    trouble::Trouble,
+};
+
+/// Long enough that only a broken measurement reaches it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What may be unsettled: enough to keep a link busy, little enough to stay in the cache.
+const CAPACITY: u32 = 16_384;
+const CAPACITY_BYTES: u64 = 8 << 20;
+
+/// What a sink has counted.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Counted {
+    pub(super) messages: u64,
+    pub(super) nanos: u64,
+    pub(super) disorder: u64,
+}
+
+fn start(node: &NodeArgs) -> Result<Node, Trouble> {
+    Node::builder().insecure(node.insecure).start().wait().map_err(|error| trouble(&error))
+}
+
+/// Everything is ready: says where.
+fn listen(node: &Node, endpoint: &str) -> Result<(), Trouble> {
+    let local = node.listen(endpoint).wait().map_err(|error| trouble(&error))?;
+    announce(&local.to_string());
+    Ok(())
+}
+
+fn announce(address: &str) {
+    println!("{address}");
+    let _ = std::io::stdout().flush();
+    end_with_parent();
+}
+
+/// Counts what comes; an empty body asks for the count.
+pub(super) fn sink(endpoint: &str, node: &NodeArgs) -> Result<(), Trouble> {
+    let node = start(node)?;
+    let rx = node.raw_receiver("bench").capacity(CAPACITY).capacity_bytes(CAPACITY_BYTES);
+    let mut rx = rx.open().wait().map_err(|error| trouble(&error))?;
+    listen(&node, endpoint)?;
+    let mut counted = Counted { messages: 0, nanos: 0, disorder: 0 };
+    let mut since = Instant::now();
+    loop {
+        let message = rx.recv().wait().map_err(|error| trouble(&error))?;
+        if message.is_empty() {
+            counted.nanos = since.elapsed().as_nanos() as u64;
+            println!("{}", serde_json::to_string(&counted).unwrap_or_default());
+            let _ = std::io::stdout().flush();
+            counted = Counted { messages: 0, nanos: 0, disorder: 0 };
+            continue;
+        }
+        if counted.messages == 0 {
+            since = Instant::now();
+        }
+        if let Some(number) = message.first_chunk::<8>() {
+            counted.disorder += u64::from(u64::from_le_bytes(*number) != counted.messages);
+        }
+        counted.messages += 1;
+    }
+}
+
+fn sender(node: &Node, address: &str) -> Result<RawSender, Trouble> {
+    node.raw_sender(&format!("{address}/bench"))
+        .capacity(CAPACITY)
+        .capacity_bytes(CAPACITY_BYTES)
+        .order(Order::Fifo)
+        .open()
+        .wait()
+        .map_err(|error| trouble(&error))
+}
+
+/// Sends for the case's duration, at least once and in order.
+pub(super) fn send(case: &Case, address: &str, child: &mut Child) -> Result<Measure, Trouble> {
+    let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
+    let tx = sender(&node, address)?;
+    let mut body = vec![0x5a; case.size.max(1)];
+    let mut number = 0u64;
+    let since = Instant::now();
+    while since.elapsed() < case.duration {
+        for _ in 0..if case.size < 65_536 { 256 } else { 4 } {
+            if let Some(head) = body.first_chunk_mut::<8>() {
+                *head = number.to_le_bytes();
+            }
+            number += 1;
+            tx.send(&body).wait().map_err(|error| trouble(&error))?;
+        }
+    }
+    tx.send(&[]).timeout(PATIENCE).wait().map_err(|error| trouble(&error))?;
+    tx.drained().timeout(PATIENCE).wait().map_err(|error| trouble(&error))?;
+    let counted: Counted = serde_json::from_str(&child.line()?)
+        .map_err(|error| Trouble::new("E0104", format!("the sink's count: {error}")))?;
+    if counted.messages != number || counted.disorder > 0 {
+        return Err(Trouble::new(
+            "E0801",
+            format!(
+                "sent {number} messages, {} arrived, {} out of order",
+                counted.messages, counted.disorder
+            ),
+        ));
+    }
+    Ok(Measure::rate(counted.messages, counted.nanos))
+}
+
+/// Answers every request with its own body.
+pub(super) fn echo(endpoint: &str, caller: Caller, node: &NodeArgs) -> Result<(), Trouble> {
+    match caller {
+        Caller::Blocking => {
+            let node = start(node)?;
+            let mut responder =
+                node.raw_responder("bench").wait().map_err(|error| trouble(&error))?;
+            listen(&node, endpoint)?;
+            loop {
+                let request = responder.next_wait(None).map_err(|error| trouble(&error))?;
+                let body = request.message().to_bytes();
+                request.reply(&body).map_err(|error| trouble(&error))?;
+            }
+        }
+        Caller::Async => runtime()?.block_on(async {
+            let node = Node::builder().insecure(node.insecure).start().await;
+            let node = node.map_err(|error| trouble(&error))?;
+            let mut responder =
+                node.raw_responder("bench").await.map_err(|error| trouble(&error))?;
+            let local = node.listen(endpoint).await.map_err(|error| trouble(&error))?;
+            announce(&local.to_string());
+            loop {
+                let request = responder.next().await.map_err(|error| trouble(&error))?;
+                let body = request.message().to_bytes();
+                request.reply(&body).map_err(|error| trouble(&error))?;
+            }
+        }),
+    }
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Trouble> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble::new("E0104", format!("no runtime: {error}")))
+}
+
+/// When the next round trip is due, at a rate.
+pub(super) struct Pace {
+    since: Instant,
+    step: Option<Duration>,
+    count: u32,
+}
+
+impl Pace {
+    pub(super) fn new(rate: Option<f64>) -> Self {
+        let step = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
+        Self { since: Instant::now(), step, count: 0 }
+    }
+
+    /// Waits until the next one is due and gives that instant, from which its time counts.
+    pub(super) fn next(&mut self) -> Instant {
+        let Some(step) = self.step else { return Instant::now() };
+        let due = self.since + step * self.count;
+        self.count += 1;
+        let early = due.saturating_duration_since(Instant::now());
+        if !early.is_zero() {
+            std::thread::sleep(early);
+        }
+        due
+    }
+}
+
+pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble> {
+    let target = format!("{address}/bench");
+    let body = vec![0x5a; case.size];
+    let mut times = Vec::with_capacity(1 << 18);
+    match case.caller {
+        Caller::Blocking => {
+            let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
+            let ask = || node.raw_request(&target, &body).timeout(PATIENCE).wait();
+            for _ in 0..200 {
+                ask().map_err(|error| trouble(&error))?;
+            }
+            let (mut pace, since) = (Pace::new(case.rate), Instant::now());
+            while since.elapsed() < case.duration {
+                let due = pace.next();
+                ask().map_err(|error| trouble(&error))?;
+                times.push(due.elapsed().as_nanos() as u64);
+            }
+        }
+        Caller::Async => runtime()?.block_on(async {
+            let node = Node::builder().start().await.map_err(|error| trouble(&error))?;
+            for _ in 0..200 {
+                let reply = node.raw_request(&target, &body).timeout(PATIENCE).await;
+                reply.map_err(|error| trouble(&error))?;
+            }
+            let (mut pace, since) = (Pace::new(case.rate), Instant::now());
+            while since.elapsed() < case.duration {
+                let due = pace.next();
+                let reply = node.raw_request(&target, &body).timeout(PATIENCE).await;
+                reply.map_err(|error| trouble(&error))?;
+                times.push(due.elapsed().as_nanos() as u64);
+            }
+            Ok::<(), Trouble>(())
+        })?,
+    }
+    Ok(Measure::times(times))
+}

@@ -1,0 +1,254 @@
+//! What a peer's link has to say, carried out: deliveries to channels, news to senders, and the
+//! application's progress back into the link.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidings_core::{Link, LostCause, Outbox, Output, Place, Time, Verdict};
+
+use super::{Feed, Outstanding, Peer, State};
+use crate::channel::Channel;
+use crate::hub::Purpose;
+use crate::run::Run;
+
+impl Peer {
+    /// Carries out the outputs of the link.
+    pub fn dispatch(&self, state: &mut State, now: Time, packet: Option<&Bytes>) {
+        while !state.outbox.outputs.is_empty() {
+            let outputs = std::mem::take(&mut state.outbox.outputs);
+            let mut outputs = outputs;
+            for output in outputs.drain(..) {
+                self.carry_out(state, now, packet, output);
+            }
+            if state.outbox.outputs.is_empty() {
+                state.outbox.clear();
+                state.outbox.outputs = outputs; // its memory
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, state: &mut State, now: Time, packet: Option<&Bytes>, output: Output) {
+        match output {
+            Output::Deliver { stream, base, count, attempt, is_awaited, place } => {
+                let bytes = bytes_of(&state.outbox, packet, place);
+                self.deliver(state, now, (stream, base, count, attempt), bytes, is_awaited);
+            }
+            Output::Offered { stream, spec } => {
+                let Some(me) = self.me.upgrade() else { return };
+                self.hub.offered(&me, state, stream, &spec);
+            }
+            Output::Gone { stream } => {
+                if let Some(task) = state.attachments.remove(&stream) {
+                    task.abort();
+                }
+                let topics = self.hub.lock().topics.clone();
+                if let Some(topics) = topics {
+                    topics.remove(self, stream);
+                }
+                if let Some(feed) = state.feeds.remove(&stream)
+                    && let Some(channel) = feed.channel
+                {
+                    channel.gone(self, stream);
+                }
+            }
+            Output::Withdraw { stream, seq } => self.withdraw(state, now, stream, seq),
+            Output::Opened { stream, .. } | Output::Progress { stream } => {
+                if let Some(outlet) = state.outlets.get(&stream) {
+                    outlet.wake();
+                }
+            }
+            Output::Refused { stream, code, text } => {
+                if let Some(outlet) = state.outlets.get(&stream) {
+                    outlet.refused(code, text);
+                }
+            }
+            Output::Ended { stream, ticket, outcome } => {
+                if let Some(outlet) = state.outlets.get(&stream) {
+                    outlet.ended(ticket, outcome);
+                }
+            }
+            Output::Closed { stream } => {
+                if let Some(outlet) = state.outlets.remove(&stream) {
+                    outlet.wake();
+                }
+            }
+            Output::Restarted => state.replies.fail_all(),
+            Output::Lost { cause } => {
+                let trouble = match cause {
+                    LostCause::Closed(code) => crate::hub::close_text(code),
+                    LostCause::Mute => "the peer does not answer".to_owned(),
+                    LostCause::Malformed => "the peer broke the protocol".to_owned(),
+                };
+                self.detach(state, trouble);
+            }
+        }
+    }
+
+    fn deliver(
+        &self,
+        state: &mut State,
+        now: Time,
+        run: (u32, u64, u32, u32),
+        bytes: Bytes,
+        is_awaited: bool,
+    ) {
+        let (stream, base, count, _) = run;
+        if state.replies.is_stream(stream) {
+            state.replies.answer(&bytes);
+            state.link.take(now, stream, base, count, bytes.len() as u64);
+            state.link.settle(now, stream, base..=base + u64::from(count) - 1);
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        let Some(feed) = state.feeds.get_mut(&stream) else { return };
+        let Some(channel) = feed.channel.clone() else { return };
+        let hints = (is_awaited, feed.is_rendezvous);
+        let run = Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints));
+        let outstanding = Outstanding { run: run.clone(), taken: 0, taken_bytes: 0, settled: 0 };
+        feed.runs.push_back(outstanding);
+        if state.harvest_at.is_none() {
+            state.harvest_delay = self.hub.config.link.ack_delay;
+            state.harvest_at = Some(now.after(state.harvest_delay));
+        }
+        channel.push(run);
+        if channel.config.purpose == Purpose::Request && channel.receivers() == 0 {
+            self.hub.runtime.spawn(async move { channel.turn_away() });
+        }
+    }
+
+    fn withdraw(&self, state: &mut State, now: Time, stream: u32, seq: u64) {
+        let channel = state.feeds.get(&stream).and_then(|feed| feed.channel.clone());
+        let Some(channel) = channel else { return };
+        if channel.withdraw(self, stream, seq) {
+            state.link.judge(now, stream, seq, Verdict::Cancelled, "taken back by its sender");
+        }
+    }
+
+    /// Binds an offered stream to the channel that takes it.
+    pub fn bind(&self, state: &mut State, stream: u32, channel: Option<Arc<Channel>>, is_rendezvous: bool) {
+        state.feeds.insert(stream, Feed { channel, runs: VecDeque::new(), is_rendezvous });
+    }
+
+    /// Tells the link what the application has taken and settled since the last time.
+    pub fn harvest(&self, state: &mut State, now: Time) {
+        if state.harvest_at.is_none() {
+            return;
+        }
+        let (mut any, mut left) = (false, false);
+        let State { feeds, link, .. } = &mut *state;
+        for (stream, feed) in feeds.iter_mut() {
+            for outstanding in &mut feed.runs {
+                let (taken, taken_bytes) = outstanding.run.taken();
+                if taken == 0 {
+                    break; // nothing behind it is taken either
+                }
+                let before = outstanding.settled;
+                any |= outstanding.harvest(*stream, taken, taken_bytes, link, now);
+                if outstanding.run.is_awaited && outstanding.settled > before {
+                    link.hurry(*stream);
+                }
+            }
+            while feed.runs.front().is_some_and(Outstanding::is_done) {
+                feed.runs.pop_front();
+            }
+            left |= !feed.runs.is_empty();
+        }
+        let ack_delay = self.hub.config.link.ack_delay;
+        // Nothing moves: look less and less often, a tenth of a second at the most.
+        state.harvest_delay =
+            if any { ack_delay } else { (state.harvest_delay * 2).min(Duration::from_millis(100)) };
+        state.harvest_at = left.then(|| now.after(state.harvest_delay));
+    }
+
+    /// The application is about to wait, or a sender waits for what it has just done: report.
+    pub fn report(&self, stream: u32) {
+        let now = self.now();
+        let mut state = self.lock();
+        self.harvest(&mut state, now);
+        state.link.hurry(stream);
+        if state.link.has_output(now) {
+            self.transmit(&mut state, now);
+        }
+    }
+
+    /// The application is about to wait: what it has freed may let the sender go on.
+    pub fn idle(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        self.harvest(&mut state, now);
+        if state.link.has_output(now) || state.unwritten > 0 {
+            self.transmit(&mut state, now);
+        }
+    }
+
+    /// Settles a message that is not the next one of its run.
+    pub fn settle_one(&self, stream: u32, seq: u64) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.link.settle(now, stream, seq..=seq);
+        self.arm(&state);
+    }
+
+    /// The application will not process a message.
+    pub fn judge(&self, stream: u32, seq: u64, verdict: Verdict, text: &str) {
+        let now = self.now();
+        let mut state = self.lock();
+        self.harvest(&mut state, now);
+        state.link.judge(now, stream, seq, verdict, text);
+        self.transmit(&mut state, now);
+    }
+
+    /// How many receivers wait on a rendezvous stream.
+    pub fn set_waiting(&self, stream: u32, waiting: u32) {
+        let now = self.now();
+        let mut state = self.lock();
+        if state.feeds.get(&stream).is_some_and(|feed| feed.is_rendezvous) {
+            // First who waits, then what was taken: what was taken must not count as waited for.
+            state.link.set_waiting(now, stream, waiting);
+            self.transmit(&mut state, now);
+        }
+    }
+}
+
+impl Outstanding {
+    fn harvest(&mut self, stream: u32, taken: u32, bytes: u32, link: &mut Link, now: Time) -> bool {
+        let mut any = false;
+        if taken > self.taken {
+            let base = self.run.base + u64::from(self.taken);
+            let new = u64::from(bytes - self.taken_bytes);
+            link.take(now, stream, base, taken - self.taken, new);
+            (self.taken, self.taken_bytes) = (taken, bytes);
+            any = true;
+        }
+        let settled = self.run.settled();
+        if settled > self.settled {
+            let first = self.run.base + u64::from(self.settled);
+            link.settle(now, stream, first..=self.run.base + u64::from(settled) - 1);
+            self.settled = settled;
+            any = true;
+        }
+        any
+    }
+
+    /// Taken whole, and no message of it is in anyone's hands.
+    fn is_done(&self) -> bool {
+        let is_taken = self.taken == self.run.count;
+        is_taken && (self.settled == self.run.count || Arc::strong_count(&self.run) == 1)
+    }
+}
+
+fn bytes_of(outbox: &Outbox, packet: Option<&Bytes>, place: Place) -> Bytes {
+    match (place, packet) {
+        (Place::Packet { start, len }, Some(packet)) => {
+            packet.slice(start as usize..(start + len) as usize)
+        }
+        (place, packet) => {
+            let packet = packet.map_or(&[][..], |packet| packet);
+            Bytes::copy_from_slice(outbox.bytes(packet, place))
+        }
+    }
+}
+

@@ -1,0 +1,186 @@
+//! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
+//! while it waits for something from it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidings_core::Time;
+use tidings_transport::Connection;
+
+use super::read::Read;
+use super::{Peer, locked};
+
+/// A blocking thread looks this long for an answer before it sleeps, because to sleep and be woken
+/// costs about as much; and only while that has paid lately.
+const SPIN_FOR: Duration = Duration::from_micros(20);
+/// After so many looks in vain in a row, most waits begin with sleep.
+pub(super) const SPIN_MISSES_MAX: u32 = 8;
+/// A blocking thread that was here this recently will be back: the driver leaves it the reading.
+const LEASE: Duration = Duration::from_millis(20);
+
+impl Peer {
+    /// One turn of the driver: writes, reads. Ready when connection number `generation` is over.
+    pub fn poll_io(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &Arc<dyn Connection>,
+        generation: u64,
+    ) -> Poll<()> {
+        {
+            let mut state = self.lock();
+            if state.generation != generation {
+                return Poll::Ready(());
+            }
+            state.io_waker = Some(cx.waker().clone());
+            if state.is_transmit_planned {
+                state.is_transmit_planned = false;
+                let now = self.now();
+                self.transmit(&mut state, now);
+                state.io_waker = Some(cx.waker().clone());
+            }
+        }
+        if self.is_leased() {
+            if !self.is_parked.swap(true, Ordering::AcqRel) {
+                connection.park();
+                self.rearm.notify_one(); // the ticker looks when the lease is over
+            }
+            return Poll::Pending;
+        }
+        if self.is_parked.swap(false, Ordering::AcqRel) && connection.unpark().is_err() {
+            let mut state = self.lock();
+            self.detach(&mut state, "the connection could not be watched".to_owned());
+            return Poll::Ready(());
+        }
+        {
+            let mut state = self.lock();
+            match Self::poll_pending(&mut state, cx) {
+                Ok(true) => {
+                    let now = self.now();
+                    if state.link.has_output(now) {
+                        self.transmit(&mut state, now);
+                        if state.outbound.is_pending() {
+                            cx.waker().wake_by_ref();
+                        }
+                        state.io_waker = Some(cx.waker().clone());
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
+            }
+        }
+        match self.read(connection, Some(cx)) {
+            Read::Nothing => {}
+            Read::Some { .. } | Read::Over => cx.waker().wake_by_ref(),
+        }
+        Poll::Pending
+    }
+
+    /// Whether a blocking thread does the reading.
+    pub fn is_leased(&self) -> bool {
+        if self.blockers.load(Ordering::Acquire) > 0 {
+            return true;
+        }
+        let left_at = Time(self.left_at.load(Ordering::Acquire));
+        left_at.0 > 0 && self.now().since(left_at) < LEASE
+    }
+
+    /// A blocking thread waits for something that this peer may bring: it does the peer's input
+    /// and output meanwhile, unless another thread does. Returns when something may have changed.
+    pub fn assist(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) {
+        let connection = self.lock().connection.clone();
+        let Some(connection) = connection else {
+            parker.park(timeout);
+            return;
+        };
+        let Ok(_leader) = self.leader.try_lock() else {
+            locked(&self.followers).push(std::thread::current());
+            parker.park(timeout);
+            return;
+        };
+        self.blockers.fetch_add(1, Ordering::AcqRel);
+        self.lead(&connection, parker, timeout);
+        self.left_at.store(self.now().0, Ordering::Release);
+        self.blockers.fetch_sub(1, Ordering::AcqRel);
+        for follower in locked(&self.followers).drain(..) {
+            follower.unpark();
+        }
+    }
+
+    /// Looks for input for as long as that may be cheaper than to sleep; true if some came.
+    fn spin(&self, connection: &Arc<dyn Connection>, parker: &crate::wait::Parker) -> bool {
+        let misses = self.spin_misses.load(Ordering::Relaxed);
+        let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
+        if is_hopeless || !self.hub.may_spin {
+            self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
+            return false;
+        }
+        let until = self.now().after(SPIN_FOR);
+        loop {
+            if self.read(connection, None) != Read::Nothing {
+                self.spin_misses.store(0, Ordering::Relaxed);
+                return true;
+            }
+            if parker.is_woken() {
+                return true;
+            }
+            if self.now() >= until {
+                self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
+                return false;
+            }
+        }
+    }
+
+    fn lead(
+        &self,
+        connection: &Arc<dyn Connection>,
+        parker: &Arc<crate::wait::Parker>,
+        timeout: Duration,
+    ) {
+        let (has_pending, is_burst) = {
+            let mut state = self.lock();
+            if !self.is_parked.load(Ordering::Acquire)
+                && let Some(waker) = state.io_waker.take()
+            {
+                waker.wake(); // the driver lets go of the socket
+            }
+            let now = self.now();
+            match Self::try_pending(&mut state) {
+                Ok(is_done) => {
+                    if is_done && (state.unwritten > 0 || state.link.has_output(now)) {
+                        self.transmit(&mut state, now);
+                    }
+                }
+                Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
+            }
+            (state.outbound.is_pending(), state.fresh_read)
+        };
+        if is_burst && self.read(connection, None) != Read::Nothing {
+            return;
+        }
+        if !has_pending && self.spin(connection, parker) {
+            return;
+        }
+        let want = tidings_transport::Want { read: true, write: has_pending };
+        match parker.wait(&**connection, want, timeout) {
+            Ok(ready) if ready.read => {
+                self.read(connection, None);
+            }
+            Ok(ready) if ready.write => {
+                let now = self.now();
+                let mut state = self.lock();
+                match Self::try_pending(&mut state) {
+                    Ok(true) => self.transmit(&mut state, now),
+                    Ok(false) => {}
+                    Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let mut state = self.lock();
+                self.detach(&mut state, format!("the connection broke: {error}"));
+            }
+        }
+    }
+}
