@@ -21,7 +21,7 @@ pub(crate) struct Pair {
     pub near: Arc<dyn Connection>,
     pub far: Arc<dyn Connection>,
     pub listener: Arc<dyn Listener>,
-    _place: Place,
+    pub place: Place,
 }
 
 pub(crate) fn address(place: &Place) -> Address {
@@ -33,7 +33,7 @@ pub(crate) async fn pair(sitter: Sitter) -> Pair {
     let place = sitter.place();
     let listener = bind(&address(&place), &Options::default()).await.unwrap();
     let (near, far) = join(&*listener).await;
-    Pair { near, far, listener, _place: place }
+    Pair { near, far, listener, place }
 }
 
 /// One more connection to a listener.

@@ -9,7 +9,7 @@ use crate::{SOON, Sitter};
 
 /// Where a listener is can be given to `connect`; its channel stays, its port is the real one.
 pub async fn a_listener_knows_where_it_is(sitter: Sitter) {
-    let Pair { listener, .. } = pair(sitter).await;
+    let Pair { listener, place: _place, .. } = pair(sitter).await;
     let local = listener.local();
     assert_eq!(local.channel(), Some("exam"));
     assert!(!local.to_string().contains(":0/"), "{local}");
@@ -20,7 +20,7 @@ pub async fn a_listener_knows_where_it_is(sitter: Sitter) {
 
 /// Every peer gets a connection of its own.
 pub async fn peers_are_kept_apart(sitter: Sitter) {
-    let Pair { listener, near, far, .. } = pair(sitter).await;
+    let Pair { listener, near, far, place: _place } = pair(sitter).await;
     let mut pairs = vec![(near, far)];
     for _ in 0..20 {
         pairs.push(join(&*listener).await);
@@ -39,7 +39,7 @@ pub async fn peers_are_kept_apart(sitter: Sitter) {
 
 /// Two cannot listen at one place.
 pub async fn a_place_that_is_taken_is_refused(sitter: Sitter) {
-    let Pair { listener, .. } = pair(sitter).await;
+    let Pair { listener, place: _place, .. } = pair(sitter).await;
     let error = bind(&listener.local(), &Options::default()).await.unwrap_err();
     assert!(!error.to_string().is_empty());
     join(&*listener).await;

@@ -94,6 +94,8 @@ pub enum Reason {
     Closed,
     /// The receiver gave up after its last attempt.
     AttemptsExhausted,
+    /// The receiver can remember no more idempotency keys now, and will not forget one early.
+    DedupFull,
 }
 
 impl Reason {
@@ -110,6 +112,7 @@ impl Reason {
             Self::ChannelRefused => "channel-refused",
             Self::Closed => "closed",
             Self::AttemptsExhausted => "attempts-exhausted",
+            Self::DedupFull => "dedup-full",
         }
     }
 }
@@ -150,6 +153,8 @@ pub enum Verdict {
     Cancelled,
     /// All attempts failed.
     AttemptsExhausted,
+    /// Its idempotency key cannot be remembered.
+    DedupFull,
 }
 
 impl Verdict {
@@ -160,6 +165,7 @@ impl Verdict {
             Self::Expired => 3,
             Self::Cancelled => 4,
             Self::AttemptsExhausted => 5,
+            Self::DedupFull => 6,
         }
     }
 
@@ -170,6 +176,7 @@ impl Verdict {
             3 => Outcome::Expired,
             4 => Outcome::Rejected(Reason::Cancelled),
             5 => Outcome::Rejected(Reason::AttemptsExhausted),
+            6 => Outcome::Rejected(Reason::DedupFull),
             _ => Outcome::Rejected(Reason::Refused),
         }
     }

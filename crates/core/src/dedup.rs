@@ -10,7 +10,7 @@ use crate::{outgoing::WINDOW_MAX, sabotage};
 #[derive(Default)]
 pub(crate) struct Dedup {
     upto: u64,
-    above: u64,      // numbers above `upto` that have arrived
+    above: u64,       // numbers above `upto` that have arrived
     bits: Box<[u64]>, // made when the first number comes out of order
 }
 
@@ -112,7 +112,9 @@ mod tests {
                     model.insert(seq);
                 }
                 let upto = dedup.upto();
-                assert!((upto.saturating_sub(50)..=upto).all(|seq| seq == 0 || model.contains(&seq)));
+                assert!(
+                    (upto.saturating_sub(50)..=upto).all(|seq| seq == 0 || model.contains(&seq))
+                );
                 assert!(!model.contains(&(upto + 1)), "seed {seed}");
             }
         }

@@ -106,7 +106,14 @@ impl Handshake {
     /// The side that connected. `nonce` is fresh and random; `link` and `state` name this end of
     /// the link and stay the same for as long as it remembers what it received.
     #[must_use]
-    pub fn initiator(now: Time, me: &Identity, limits: Limits, nonce: u64, link: u64, state: u64) -> Self {
+    pub fn initiator(
+        now: Time,
+        me: &Identity,
+        limits: Limits,
+        nonce: u64,
+        link: u64,
+        state: u64,
+    ) -> Self {
         Self::new(now, me, limits, nonce, link, state, Phase::Greeting)
     }
 
@@ -211,8 +218,8 @@ impl Handshake {
 
     fn readied(&mut self, session: u32, ready: Ready) -> Result<Step, Refused> {
         let Some(theirs) = self.theirs.clone() else { return Err(Refused::StaleSession) };
-        let is_mine = ready.nonce_peer == self.me.nonce
-            && session == session_id(theirs.nonce, self.me.nonce);
+        let is_mine =
+            ready.nonce_peer == self.me.nonce && session == session_id(theirs.nonce, self.me.nonce);
         if !is_mine {
             return Err(Refused::StaleSession);
         }

@@ -224,9 +224,10 @@ impl Lane {
     /// Takes one waiting message out; `None` if it does not wait here. Gives the bytes it had.
     /// O(spans + records of its span).
     pub fn remove(&mut self, chunks: &mut Chunks, ticket: u64) -> Option<usize> {
-        let at = self.spans.iter().position(|span| {
-            (span.first_ticket..=span.last_ticket()).contains(&ticket)
-        })?;
+        let at = self
+            .spans
+            .iter()
+            .position(|span| (span.first_ticket..=span.last_ticket()).contains(&ticket))?;
         let span = self.spans.remove(at)?;
         let (front, rest) = chunks.split(span, (ticket - span.first_ticket) as u32);
         let (gone, back) = chunks.split(rest, 1);

@@ -1,7 +1,7 @@
 //! A link: everything between this node and one peer, across connections. It routes between the
 //! machines and holds all control flow; what they compute is in their own files.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use crate::outgoing::{Outgoing, Phase, Piece};
 use crate::recovery::{Cargo, Control};
 use crate::session::{Session, Tail};
 use crate::{
-    Delivery, Established, LinkConfig, LostCause, Message, Order, Outbox, Outcome, Output,
-    OutgoingSpec, Path, Reason, RefuseCode, SeqSet, Stage, Time, Transmission, Verdict, earliest, sabotage,
+    Delivery, Established, LinkConfig, LostCause, Message, Order, Outbox, Outcome, OutgoingSpec,
+    Output, Path, Reason, RefuseCode, SeqSet, Stage, Time, Transmission, Verdict, earliest,
+    sabotage,
 };
 
 mod application;
@@ -76,10 +77,11 @@ pub struct Link {
     outgoing: BTreeMap<u32, Outgoing>,
     incoming: BTreeMap<u32, Incoming>,
     finished: SeqSet, // incoming streams that are over; a late announcement does not revive them
+    farewells: BTreeSet<u32>, // streams that ended without a session; the peer is still to be told
     next_stream: u32,
-    ready: VecDeque<u32>,      // outgoing streams that may have a piece, each once
+    ready: VecDeque<u32>, // outgoing streams that may have a piece, each once
     control: VecDeque<Control>, // frames that are due, each once
-    pending: Vec<u32>,         // incoming streams with progress to report
+    pending: Vec<u32>,    // incoming streams with progress to report
     is_urgent: bool,
     progress_at: Option<Time>,
     touched: Vec<u32>, // outgoing streams with memory that the last transmission used
@@ -101,6 +103,7 @@ impl Link {
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             finished: SeqSet::default(),
+            farewells: BTreeSet::new(),
             next_stream: 1,
             ready: VecDeque::new(),
             control: VecDeque::new(),
@@ -146,6 +149,9 @@ impl Link {
                 }
             }
         }
+        for stream in self.farewells.clone() {
+            self.plan(Control::Finish(stream));
+        }
         for incoming in self.incoming.values_mut() {
             incoming.begin_session();
         }
@@ -156,6 +162,7 @@ impl Link {
             out.push(Output::Gone { stream });
         }
         self.finished = SeqSet::default();
+        self.farewells.clear();
         self.pending.clear();
         for (stream, outgoing) in &mut self.outgoing {
             outgoing.restart(&mut self.ended);
@@ -267,7 +274,7 @@ impl Link {
     pub fn retained(&self) -> usize {
         let sending: usize = self.outgoing.values().map(Outgoing::retained).sum();
         let receiving: usize = self.incoming.values().map(Incoming::retained).sum();
-        sending + receiving
+        sending + receiving + self.farewells.len()
     }
 
     /// Smoothed round trip of a datagram session, once measured.

@@ -72,6 +72,8 @@ pub(crate) struct Outgoing {
     /// A cancellation to be sent, again in every session until it is answered.
     pub cancels: Vec<(u64, bool)>,
     pub is_finishing: bool,
+    /// Whether the peer may have heard of it.
+    pub is_known: bool,
     pub is_finish_due: bool,
     /// Whether the link has it in its list of streams with something to send.
     pub is_listed: bool,
@@ -92,15 +94,15 @@ pub(crate) struct Outgoing {
     settled: SeqSet,
     credit: u64,
     credit_bytes: u64,
-    origin: u64, // where the receiver's present life of the stream begins
-    offered: u64,     // numbers below this one count for that life's credit
+    origin: u64,        // where the receiver's present life of the stream begins
+    offered: u64,       // numbers below this one count for that life's credit
     offered_bytes: u64, // and these are their bytes
     unsettled: u32,
     unsettled_bytes: u64,
     waiting: u32,
     waiting_bytes: u64,
     next_expiry: Option<Time>,
-    has_deadlines: bool, // some message ever had one
+    has_deadlines: bool,    // some message ever had one
     too_large: Option<u64>, // a ticket that the receiver can never take
     pub dropped: u64,
 }
@@ -112,6 +114,7 @@ impl Outgoing {
             phase: Phase::Announce,
             cancels: Vec::new(),
             is_finishing: false,
+            is_known: false,
             is_finish_due: false,
             is_listed: false,
             chunks: Chunks::default(),
@@ -436,5 +439,4 @@ impl Outgoing {
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
     }
-
 }

@@ -145,7 +145,13 @@ impl Recovery {
     pub fn sent(&mut self, now: Time, number: u64, size: usize, cargo: Cargo) {
         self.probes_due = self.probes_due.saturating_sub(1);
         self.in_flight += size as u64;
-        self.sent.push_back(SentPacket { number, at: now, size: size as u32, is_acked: false, cargo });
+        self.sent.push_back(SentPacket {
+            number,
+            at: now,
+            size: size as u32,
+            is_acked: false,
+            cargo,
+        });
     }
 
     /// The peer acknowledges `largest` and what lies below. Gives the cargo of packets that are
@@ -173,11 +179,11 @@ impl Recovery {
             low = high.saturating_sub(u64::from(len) - 1);
             any |= self.ack_range(low, high);
         }
-        if is_newest && self.largest_acked.is_none_or(|before| largest > before) {
-            if let Some(packet) = self.sent.iter().find(|packet| packet.number == largest) {
-                let sample = now.since(packet.at);
-                self.sample(sample, delay);
-            }
+        if is_newest
+            && self.largest_acked.is_none_or(|before| largest > before)
+            && let Some(packet) = self.sent.iter().find(|packet| packet.number == largest)
+        {
+            self.sample(now.since(packet.at), delay);
         }
         self.largest_acked = Some(self.largest_acked.unwrap_or(0).max(largest));
         if any {

@@ -85,11 +85,13 @@ impl Session {
     }
 
     pub fn deadline(&self, config: &LinkConfig) -> Option<Time> {
-        let ping = if self.is_ping_due { None } else { Some(self.last_sent.after(config.keep_alive)) };
+        let ping =
+            if self.is_ping_due { None } else { Some(self.last_sent.after(config.keep_alive)) };
         let dead = Some(self.last_heard.after(config.dead_after));
-        let datagram = self.datagram.as_ref().and_then(|datagram| {
-            earliest(datagram.recovery.deadline(), datagram.arrivals.due_at)
-        });
+        let datagram = self
+            .datagram
+            .as_ref()
+            .and_then(|datagram| earliest(datagram.recovery.deadline(), datagram.arrivals.due_at));
         earliest(earliest(ping, dead), datagram)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tidings_core::{
     Delivery, Established, Handshake, Identity, Limits, Link, LinkConfig, Message, Order, Outbox,
-    Output, OutgoingSpec, Overflow, Path, Time, Transmission,
+    OutgoingSpec, Output, Overflow, Path, Time, Transmission,
 };
 use tidings_wire::Packet;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidings_core::{Time, Verdict};
 use tidings_wire::Record;
 
+use crate::keys::{Keys, Seen};
 use crate::message::{Ack, Again, RawMessage};
 use crate::peer::Peer;
 use crate::run::Run;
@@ -23,6 +24,7 @@ pub(crate) struct ChannelConfig {
     pub capacity: u32,
     pub capacity_bytes: u64,
     pub attempts_max: u32,
+    pub dedup_window: Duration,
 }
 
 /// See the file's first line.
@@ -33,6 +35,7 @@ pub(crate) struct Channel {
     pub redelivered: AtomicU64,
     pub expired: AtomicU64,
     inbox: Mutex<Inbox>,
+    keys: Mutex<Keys>,
 }
 
 #[derive(Debug, Default)]
@@ -80,12 +83,14 @@ pub(crate) enum Taken {
 
 impl Channel {
     pub fn new(name: String, config: ChannelConfig) -> Self {
+        let config_window = config.dedup_window;
         Self {
             name,
             config,
             redelivered: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             inbox: Mutex::new(Inbox::default()),
+            keys: Mutex::new(Keys::new(config_window)),
         }
     }
 
@@ -118,9 +123,10 @@ impl Channel {
 
     pub fn push(&self, run: Arc<Run>) {
         let mut inbox = self.inbox();
-        let feed = inbox.feeds.iter_mut().find(|feed| {
-            feed.stream == run.stream && Arc::ptr_eq(&feed.peer, &run.peer)
-        });
+        let feed = inbox
+            .feeds
+            .iter_mut()
+            .find(|feed| feed.stream == run.stream && Arc::ptr_eq(&feed.peer, &run.peer));
         let Some(feed) = feed else { return };
         let end = run.count;
         feed.runs.push_back(Cursor { run, index: 0, at: 0, end, is_shared: false });
@@ -135,7 +141,8 @@ impl Channel {
             .iter_mut()
             .find(|feed| feed.stream == stream && std::ptr::eq(&*feed.peer, peer));
         let Some(feed) = feed else { return false };
-        let at = feed.runs.iter().position(|cursor| cursor.run.base == seq && cursor.run.count == 1);
+        let at =
+            feed.runs.iter().position(|cursor| cursor.run.base == seq && cursor.run.count == 1);
         let Some(cursor) = at.and_then(|at| feed.runs.remove(at)) else { return false };
         cursor.run.set_taken(1, cursor.run.bytes.len() as u32, false);
         true
@@ -346,11 +353,38 @@ impl Cursor {
                 self.run.peer.judge(self.run.stream, seq, Verdict::Expired, "late at the receiver");
                 continue;
             }
+            if self.run.is_exact && !record.meta.key.is_empty() && !self.is_new(&record, index) {
+                continue;
+            }
             let run = self.run.clone();
             let attempt = run.attempt;
             return Some(RawMessage::new(run, index, attempt, at, &record, ack));
         }
         None
+    }
+
+    /// Exactly once with a key: whether its effect is still to be had. If not, it counts as done.
+    #[cold]
+    fn is_new(&self, record: &Record<'_>, index: u32) -> bool {
+        let run = &*self.run;
+        let now = run.peer.hub.clock.now();
+        let mut keys = run.channel.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = keys.see(now, record.meta.key);
+        drop(keys);
+        let seq = run.base + u64::from(index);
+        match seen {
+            Seen::New => return true,
+            Seen::Before => {
+                if !run.try_settle(index) {
+                    run.peer.settle_one(run.stream, seq);
+                }
+                run.peer.report(run.stream);
+            }
+            Seen::Full => {
+                run.peer.judge(run.stream, seq, Verdict::DedupFull, "too many keys");
+            }
+        }
+        false
     }
 
     fn is_late(&self, ttl_ms: u32) -> bool {

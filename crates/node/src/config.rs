@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub reconnect: RetryConfig,
     /// Redelivery of what a handler failed on. Default 50 ms doubling to 30 s, 5 attempts.
     pub redelivery: RetryConfig,
+    /// How long an idempotency key of an exactly-once channel is remembered at least. Default a day.
+    pub dedup_window: Duration,
     /// Breakers of requests, one a destination.
     pub breaker: BreakerConfig,
 }
@@ -57,6 +59,7 @@ impl Default for NodeConfig {
                 ..RetryConfig::default()
             },
             redelivery: RetryConfig { attempts_max: 5, ..RetryConfig::default() },
+            dedup_window: Duration::from_secs(86_400),
             breaker: BreakerConfig::default(),
         }
     }

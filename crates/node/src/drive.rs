@@ -8,9 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tidings_core::{
-    Backoff, Established, Handshake, Limits, Rng, Step, close_code, close_packet,
-};
+use tidings_core::{Backoff, Established, Handshake, Limits, Rng, Step, close_code, close_packet};
 use tidings_transport::{Address, Connection, Listener, Shape};
 use tidings_wire::{Kind, Malformed, PACKET_MAX, Packet, packet_len};
 
@@ -110,12 +108,10 @@ async fn shake(
         let deadline = shaking.deadline().map(|deadline| hub.clock.instant(deadline));
         let received = poll_fn(|cx| connection.poll_recv(cx, &mut buffer, 4096));
         let received = match deadline {
-            Some(deadline) => {
-                match tokio::time::timeout_at(deadline.into(), received).await {
-                    Ok(received) => received,
-                    Err(_) => continue,
-                }
-            }
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), received).await {
+                Ok(received) => received,
+                Err(_) => continue,
+            },
             None => received.await,
         };
         let received = received.map_err(|error| error.to_string())?;
@@ -180,7 +176,11 @@ fn digest(
                         tidings_wire::VERSION
                     ));
                 }
-                return Err(if close.text.is_empty() { close_text(close.code) } else { close.text });
+                return Err(if close.text.is_empty() {
+                    close_text(close.code)
+                } else {
+                    close.text
+                });
             }
         }
     }
@@ -316,9 +316,10 @@ async fn serve(
 /// has come up, or when the connection parks and has to be looked at.
 async fn tick_once(peer: &Arc<Peer>) {
     let deadline = peer.next_deadline().map(|deadline| peer.hub.clock.instant(deadline));
-    let lease = peer.is_parked.load(Ordering::Acquire).then(|| {
-        tokio::time::Instant::now() + Duration::from_millis(20)
-    });
+    let lease = peer
+        .is_parked
+        .load(Ordering::Acquire)
+        .then(|| tokio::time::Instant::now() + Duration::from_millis(20));
     let far = tokio::time::Instant::now() + Duration::from_secs(3600);
     let until = deadline.map_or(far, Into::into).min(lease.unwrap_or(far));
     tokio::select! {

@@ -40,6 +40,12 @@ pub enum BindError {
     /// The caller's: the address is not one.
     #[error("{0}")]
     Address(#[from] AddressError),
+    /// The caller's: a node listens on an endpoint; channels belong to its receivers.
+    #[error("{address} names a channel; a node listens without one")]
+    Channel {
+        /// The address.
+        address: String,
+    },
     /// The caller's: plaintext off loopback has to be asked for.
     #[error("{address} is not a loopback address, and this listener has no TLS")]
     Insecure {

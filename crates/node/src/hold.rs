@@ -33,7 +33,13 @@ impl Drop for Attachment {
 
 impl Attachment {
     /// Attaches the local channel `local` to `address`; `purpose` says how.
-    pub fn new(hub: &Arc<Hub>, address: &Address, purpose: Purpose, channel: String, local: String) -> Self {
+    pub fn new(
+        hub: &Arc<Hub>,
+        address: &Address,
+        purpose: Purpose,
+        channel: String,
+        local: String,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let task = hub.runtime.spawn(stay(
             hub.clone(),
@@ -107,7 +113,8 @@ pub(crate) fn offered_attach(
 ) {
     let channel = if hub.config.is_holding { hub.held_channel(spec) } else { None };
     let Some(channel) = channel.filter(|channel| channel.config.purpose == Purpose::Send) else {
-        let text = format!("this node holds nothing for {}; it is no `tidings serve`", spec.channel);
+        let text =
+            format!("this node holds nothing for {}; it is no `tidings serve`", spec.channel);
         state.link.refuse(stream, RefuseCode::Other, &text);
         return;
     };
@@ -137,7 +144,11 @@ async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
             tx.register(cx.waker());
             let is_welcome = peer.lock().link.has_credit(tx.stream());
             let is_over = tx.refusal().is_some();
-            if is_welcome || is_over { std::task::Poll::Ready(is_over) } else { std::task::Poll::Pending }
+            if is_welcome || is_over {
+                std::task::Poll::Ready(is_over)
+            } else {
+                std::task::Poll::Pending
+            }
         });
         if welcome.await {
             return;

@@ -8,8 +8,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tidings_core::{
-    Backoff, Breaker, BreakerState, Identity, IncomingSpec, RefuseCode, Rejected, Rng, Time,
-    close_code,
+    Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
+    Time, close_code,
 };
 use tidings_transport::{Address, Listener, Options};
 
@@ -292,7 +292,7 @@ impl Hub {
         match purpose {
             Purpose::Reply => {
                 state.replies.expect(stream);
-                peer.bind(state, stream, None, false);
+                peer.bind(state, stream, None, (false, false));
                 let now = self.clock.now();
                 state.link.accept(now, stream, self.config.capacity, self.config.capacity_bytes);
             }
@@ -312,8 +312,9 @@ impl Hub {
         spec: &IncomingSpec,
     ) {
         let channel = self.lock().channels.get(&spec.channel).cloned();
-        let responder = channel
-            .filter(|channel| channel.config.purpose == Purpose::Request && channel.receivers() > 0);
+        let responder = channel.filter(|channel| {
+            channel.config.purpose == Purpose::Request && channel.receivers() > 0
+        });
         match responder {
             Some(channel) => self.take_stream(peer, state, stream, spec, &channel),
             None => {
@@ -357,6 +358,7 @@ impl Hub {
             capacity: self.config.capacity,
             capacity_bytes: self.config.capacity_bytes,
             attempts_max: u32::MAX,
+            dedup_window: self.config.dedup_window,
         };
         let channel = Arc::new(Channel::new(spec.channel.clone(), config));
         inner.channels.insert(spec.channel.clone(), channel.clone());
@@ -387,7 +389,8 @@ impl Hub {
             state.link.refuse(stream, RefuseCode::Guarantee, text);
             return;
         }
-        peer.bind(state, stream, Some(channel.clone()), spec.is_rendezvous);
+        let is_exact = spec.delivery == Delivery::ExactlyOnce;
+        peer.bind(state, stream, Some(channel.clone()), (spec.is_rendezvous, is_exact));
         let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
         let waiting = channel.feed(peer, from, stream, spec.is_rendezvous);
         let now = self.clock.now();
@@ -421,11 +424,8 @@ impl Hub {
             return peer.clone();
         }
         if inner.inbound.len() >= self.config.peers_max {
-            let gone = inner
-                .inbound
-                .iter()
-                .find(|(_, peer)| peer.try_is_gone())
-                .map(|(key, _)| *key);
+            let gone =
+                inner.inbound.iter().find(|(_, peer)| peer.try_is_gone()).map(|(key, _)| *key);
             if let Some(key) = gone {
                 inner.inbound.remove(&key);
             }

@@ -31,6 +31,7 @@ mod error;
 mod headers;
 mod hold;
 mod hub;
+mod keys;
 mod message;
 mod node;
 mod peer;
@@ -58,8 +59,8 @@ pub use request::{RawReply, RawRequest, Request, Responder, STATUS_DROPPED, STAT
 pub use sender::{Drained, Enqueue, Pending, RawSender, Receipt, Send, TIMEOUT_DEFAULT};
 pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
 pub use tidings_core::{
-    BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, RecoveryConfig,
-    Reason, RefuseCode, RetryConfig, Stage,
+    BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,
+    RecoveryConfig, RefuseCode, RetryConfig, Stage,
 };
 pub use tidings_transport::{Address, Scheme};
 pub use topic::{Subscription, TOPIC_MAX, is_topic, topic_matches, topic_of};
@@ -67,11 +68,17 @@ pub use typed::{
     Codec, Receiver, RecvValue, SendValue, Sender, TypedReceiver, TypedRequest, TypedSender,
 };
 
+/// The README's sample, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        Ack, Codec, Delivery, Diagnose, Message, Node, Overflow, RawMessage, RawReceiver, RawSender,
-        Receiver, RecvError, RequestError, SendError, Sender, Stage,
+        Ack, BindError, BreakerState, Codec, Delivery, Diagnose, Message, Node, NodeConfig,
+        OpenError, Order, Overflow, RawMessage, RawReceiver, RawSender, Receipt, Receiver,
+        RecvError, RequestError, RetryConfig, SendError, Sender, Stage,
     };
 
     /// A result whose error may be any of the library's.

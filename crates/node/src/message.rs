@@ -227,6 +227,24 @@ impl<T> Message<T> {
         &self.raw
     }
 
+    /// See [`RawMessage::seq`].
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.raw.seq()
+    }
+
+    /// See [`RawMessage::attempt`].
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.raw.attempt()
+    }
+
+    /// See [`RawMessage::from`].
+    #[must_use]
+    pub fn from(&self) -> String {
+        self.raw.from()
+    }
+
     /// Acknowledges it and gives its value.
     pub fn into_inner(self) -> T {
         self.raw.ack();

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidings_core::{
-    Delivery, LinkConfig, Order, OutgoingSpec, Overflow,
-};
+use tidings_core::{Delivery, LinkConfig, Order, OutgoingSpec, Overflow};
 use tidings_transport::Address;
 
 use crate::channel::ChannelConfig;
@@ -250,6 +248,12 @@ impl Node {
         &self.hub().identity.name
     }
 
+    /// Where the node listens.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Address> {
+        self.hub().lock().listeners.iter().map(|listener| listener.local()).collect()
+    }
+
     /// Listens on one more address and gives it as it really is (its port, if 0 was asked for).
     pub fn listen(&self, address: &str) -> Opening<Result<Address, BindError>> {
         let (hub, address) = (self.hub().clone(), address.to_owned());
@@ -258,10 +262,12 @@ impl Node {
             if !address.is_loopback() && !hub.config.is_insecure {
                 return Err(BindError::Insecure { address: address.to_string() });
             }
+            if address.channel().is_some() {
+                return Err(BindError::Channel { address: address.to_string() });
+            }
             if hub.is_closing() {
                 return Err(BindError::Closed);
             }
-            let _guard = hub.runtime.clone();
             let bound = {
                 let (address, options) = (address.clone(), hub.options.clone());
                 hub.runtime.spawn(async move { tidings_transport::bind(&address, &options).await })
@@ -310,6 +316,7 @@ impl Node {
             capacity: self.hub().config.capacity,
             capacity_bytes: self.hub().config.capacity_bytes,
             attempts_max: self.hub().config.redelivery.attempts_max,
+            dedup_window: self.hub().config.dedup_window,
         }
     }
 
@@ -328,7 +335,8 @@ impl Node {
             return Ok(target.parse()?);
         }
         let Some(default) = &self.inner.default else {
-            let what = format!("`{target}` has no address, and this node was not made with `connect`");
+            let what =
+                format!("`{target}` has no address, and this node was not made with `connect`");
             return Err(OpenError::Guarantee { what });
         };
         Ok(default.with_channel(target)?)
@@ -342,7 +350,11 @@ impl Node {
 
     /// Answers every request on the channel with what `handle` makes of it, several at a time,
     /// until the [`Service`] is dropped.
-    pub fn raw_serve<F, T, E>(&self, channel: &str, handle: F) -> Opening<Result<Service, OpenError>>
+    pub fn raw_serve<F, T, E>(
+        &self,
+        channel: &str,
+        handle: F,
+    ) -> Opening<Result<Service, OpenError>>
     where
         F: Fn(Vec<u8>) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Vec<u8>, E>> + Send + 'static,
@@ -359,10 +371,17 @@ impl Node {
 
     /// Publishes on a topic at the node at `address`; done when it has been handed to everyone who
     /// was subscribed there.
-    pub fn publish(&self, address: &str, topic: &str, body: &[u8]) -> Opening<Result<(), SendError>> {
+    pub fn publish(
+        &self,
+        address: &str,
+        topic: &str,
+        body: &[u8],
+    ) -> Opening<Result<(), SendError>> {
         let (node, address) = (self.clone(), address.to_owned());
         let (topic, body) = (topic.to_owned(), body.to_vec());
-        Opening::new(async move { node.publish_within(&address, &topic, &body, crate::sender::TIMEOUT_DEFAULT).await })
+        Opening::new(async move {
+            node.publish_within(&address, &topic, &body, crate::sender::TIMEOUT_DEFAULT).await
+        })
     }
 
     /// As [`Node::publish`], with a deadline of its own.
@@ -377,7 +396,9 @@ impl Node {
         timeout: Duration,
     ) -> Result<(), SendError> {
         if !crate::topic::is_topic(topic) {
-            return Err(SendError::Encode(format!("`{topic}` is not a topic: levels separated by dots, no wildcards")));
+            return Err(SendError::Encode(format!(
+                "`{topic}` is not a topic: levels separated by dots, no wildcards"
+            )));
         }
         let tx = crate::request::publisher(self.hub(), address)
             .map_err(|error| SendError::Encode(error.to_string()))?;
@@ -387,7 +408,11 @@ impl Node {
     }
 
     /// Subscribes to the topics at the node at `address` that fit one of the patterns.
-    pub fn subscribe(&self, address: &str, patterns: &[&str]) -> Opening<Result<Subscription, OpenError>> {
+    pub fn subscribe(
+        &self,
+        address: &str,
+        patterns: &[&str],
+    ) -> Opening<Result<Subscription, OpenError>> {
         let (node, address, patterns) = (self.clone(), address.to_owned(), patterns.join("\n"));
         Opening::new(async move {
             let address: Address = address.parse()?;
@@ -570,7 +595,8 @@ impl Close {
         match wait::block_on(self.run(), || None, None) {
             Ok(Some(report)) => report,
             Ok(None) | Err(wait::InsideRuntime) => {
-                let unsettled = node.hub().peers().iter().flat_map(|peer| peer.unsettled()).collect();
+                let unsettled =
+                    node.hub().peers().iter().flat_map(|peer| peer.unsettled()).collect();
                 stop(node.hub());
                 CloseReport { unsettled }
             }
@@ -661,7 +687,9 @@ impl SenderBuilder {
         }
         let refuse = |what: &str| Err(OpenError::Guarantee { what: what.to_owned() });
         if self.is_across_restarts {
-            return refuse("exactly-once across restarts needs a durable inbox, which is not built yet");
+            return refuse(
+                "exactly-once across restarts needs a durable inbox, which is not built yet",
+            );
         }
         if self.is_rendezvous && self.delivery == Delivery::AtMostOnce {
             return refuse("a rendezvous is confirmed; at-most-once confirms nothing");
@@ -711,9 +739,16 @@ pub struct ReceiverBuilder {
     capacity: u32,
     capacity_bytes: u64,
     attempts_max: u32,
+    dedup_window: Duration,
 }
 
 impl ReceiverBuilder {
+    /// How long an idempotency key is remembered at least, on exactly-once channels. Default a day.
+    pub fn dedup_window(mut self, dedup_window: Duration) -> Self {
+        self.dedup_window = dedup_window;
+        self
+    }
+
     /// Takes from what another node (`tidings serve`) holds, instead of from whoever connects here.
     pub fn from(mut self, address: &str) -> Self {
         self.from = Some(address.to_owned());
@@ -772,6 +807,7 @@ impl ReceiverBuilder {
             capacity: self.capacity,
             capacity_bytes: self.capacity_bytes,
             attempts_max: self.attempts_max,
+            dedup_window: self.dedup_window,
         };
         let channel = hub.channel(&self.channel, config).map_err(|channel| OpenError::Content {
             channel: self.channel.clone(),

@@ -9,7 +9,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tidings_core::{Established, Identity, Link, LinkStats, Outbox, Path, RefuseCode, Time, earliest};
+use tidings_core::{
+    Established, Identity, Link, LinkStats, Outbox, Path, RefuseCode, Time, earliest,
+};
 use tidings_transport::{Connection, Shape};
 
 use crate::channel::Channel;
@@ -83,6 +85,7 @@ struct Feed {
     channel: Option<Arc<Channel>>,
     runs: VecDeque<Outstanding>,
     is_rendezvous: bool,
+    is_exact: bool,
 }
 
 struct Outstanding {
@@ -140,7 +143,11 @@ impl Peer {
                 harvest_delay: hub.config.link.ack_delay,
                 fresh_read: false,
             }),
-            reading: Mutex::new(Reading { buffer: BytesMut::new(), max: READ_MIN, spare: Vec::new() }),
+            reading: Mutex::new(Reading {
+                buffer: BytesMut::new(),
+                max: READ_MIN,
+                spare: Vec::new(),
+            }),
             rearm: tokio::sync::Notify::new(),
             armed: AtomicU64::new(0),
             leader: Mutex::new(()),
@@ -361,4 +368,3 @@ impl Peer {
         self.lock().link.stats()
     }
 }
-

@@ -245,7 +245,8 @@ impl<'a> Request<'a> {
         let left = self.timeout.saturating_sub(since.elapsed());
         let (id, slot) = tx.peer().lock().replies.register();
         let reply = Reply { stream: 0, status: 0, seq: id };
-        let sent = tx.send(&self.body).reply(reply).timeout(left).until(Stage::Processed).offer_now();
+        let sent =
+            tx.send(&self.body).reply(reply).timeout(left).until(Stage::Processed).offer_now();
         match sent {
             Ok(pending) => {
                 self.state = Asking::Waiting { tx: tx.clone(), id, slot, pending };
@@ -336,7 +337,8 @@ impl<'a> Request<'a> {
 
     fn report(&self, is_success: bool, error: &RequestError) {
         // That nobody answers, or that the breaker is open, is no news about the destination.
-        if is_success || matches!(error, RequestError::Timeout { .. } | RequestError::Failed { .. }) {
+        if is_success || matches!(error, RequestError::Timeout { .. } | RequestError::Failed { .. })
+        {
             self.hub.called(&self.destination(), is_success);
         }
     }
@@ -577,8 +579,7 @@ pub(crate) struct Budgets(BTreeMap<String, Budget>);
 
 impl Budgets {
     pub fn try_retry(&mut self, destination: &str, percent: u32, now: tidings_core::Time) -> bool {
-        let budget =
-            self.0.entry(destination.to_owned()).or_insert_with(|| Budget::new(percent));
+        let budget = self.0.entry(destination.to_owned()).or_insert_with(|| Budget::new(percent));
         budget.attempted();
         budget.try_retry(now)
     }

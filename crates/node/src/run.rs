@@ -24,6 +24,8 @@ pub(crate) struct Run {
     /// The sender waits for these to be taken or processed.
     pub is_awaited: bool,
     pub is_rendezvous: bool,
+    /// Exactly once: idempotency keys count.
+    pub is_exact: bool,
     taken: AtomicU64, // messages taken << 32 | bytes taken
     settled: AtomicU32,
 }
@@ -34,7 +36,7 @@ impl Run {
         (stream, base, count, attempt): (u32, u64, u32, u32),
         bytes: Bytes,
         arrived: Time,
-        (is_awaited, is_rendezvous): (bool, bool),
+        (is_awaited, is_rendezvous, is_exact): (bool, bool, bool),
     ) -> Self {
         Self {
             peer,
@@ -47,6 +49,7 @@ impl Run {
             arrived,
             is_awaited,
             is_rendezvous,
+            is_exact,
             taken: AtomicU64::new(0),
             settled: AtomicU32::new(0),
         }
@@ -74,12 +77,8 @@ impl Run {
     /// the link itself.
     #[inline]
     pub fn try_settle(&self, index: u32) -> bool {
-        let next = self.settled.compare_exchange(
-            index,
-            index + 1,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let next =
+            self.settled.compare_exchange(index, index + 1, Ordering::AcqRel, Ordering::Relaxed);
         next.is_ok()
     }
 

@@ -173,7 +173,8 @@ impl RawSender {
     /// Dropping it before it is ready: a message that still waited for room was not sent; one that
     /// was accepted goes on its way.
     pub fn send<'a>(&'a self, body: &'a [u8]) -> Send<'a> {
-        let until = if self.shared.outlet.spec.is_rendezvous { Stage::Taken } else { Stage::Queued };
+        let until =
+            if self.shared.outlet.spec.is_rendezvous { Stage::Taken } else { Stage::Queued };
         Send {
             tx: self,
             body,
@@ -337,7 +338,8 @@ impl<'a> Send<'a> {
     /// A header; all of them together at most 4 KiB.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         if !crate::headers::push(&mut self.headers, name, value.as_ref()) {
-            self.error = Some(SendError::TooLarge { len: self.headers.len() + value.as_ref().len() });
+            self.error =
+                Some(SendError::TooLarge { len: self.headers.len() + value.as_ref().len() });
         }
         self
     }
@@ -373,9 +375,11 @@ impl<'a> Send<'a> {
             return Err(error);
         }
         let spec = &self.tx.shared.outlet.spec;
-        if spec.delivery == Delivery::AtMostOnce && self.until > Stage::Sent && !spec.is_rendezvous {
+        if spec.delivery == Delivery::AtMostOnce && self.until > Stage::Sent && !spec.is_rendezvous
+        {
             let until = self.until.as_str();
-            let what = format!("at-most-once confirms nothing beyond `sent`; `{until}` was asked for");
+            let what =
+                format!("at-most-once confirms nothing beyond `sent`; `{until}` was asked for");
             return Err(SendError::Stage { what });
         }
         if self.until == Stage::Synced {
@@ -609,7 +613,10 @@ impl Pending {
         let detail = if state.connection.is_none() {
             format!("no connection to {}: {}", tx.shared.peer.place, state.trouble)
         } else if !state.link.is_open(tx.shared.stream) {
-            format!("nobody receives on {} at {}", tx.shared.outlet.spec.channel, tx.shared.peer.place)
+            format!(
+                "nobody receives on {} at {}",
+                tx.shared.outlet.spec.channel, tx.shared.peer.place
+            )
         } else {
             String::new()
         };

@@ -168,7 +168,11 @@ impl Node {
                 place: peer.place.clone(),
                 is_outbound: peer.is_outbound,
                 is_connected: state.link.is_connected(),
-                trouble: if state.link.is_connected() { String::new() } else { state.trouble.clone() },
+                trouble: if state.link.is_connected() {
+                    String::new()
+                } else {
+                    state.trouble.clone()
+                },
                 sessions: stats.sessions,
                 packets_sent: stats.packets_sent,
                 packets_received: stats.packets_received,
@@ -184,7 +188,8 @@ impl Node {
                     destination: outlet.destination.clone(),
                     channel: outlet.spec.channel.clone(),
                     delivery: delivery_text(outlet.spec.delivery).to_owned(),
-                    order: if outlet.spec.order == Order::Fifo { "fifo" } else { "none" }.to_owned(),
+                    order: if outlet.spec.order == Order::Fifo { "fifo" } else { "none" }
+                        .to_owned(),
                     unsettled: state.link.unsettled(*stream).0,
                     dropped: state.link.dropped(*stream),
                     failed: outlet.failed.load(Ordering::Relaxed),

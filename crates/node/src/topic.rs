@@ -74,6 +74,7 @@ impl Topics {
             capacity: hub.config.capacity,
             capacity_bytes: hub.config.capacity_bytes,
             attempts_max: 1,
+            dedup_window: hub.config.dedup_window,
         };
         let channel = match hub.channel(PUBLISH, config) {
             Ok(channel) | Err(channel) => channel,
@@ -154,7 +155,7 @@ pub(crate) fn offered_subscribe(
         return;
     }
     state.link.accept(hub.clock.now(), stream, 1, 1024);
-    peer.bind(state, stream, None, false);
+    peer.bind(state, stream, None, (false, false));
     let (peer, local) = (peer.clone(), spec.content.clone());
     // Opening takes the peer's lock, which our caller holds.
     hub.runtime.spawn(async move {

@@ -40,7 +40,9 @@ impl Codec {
 
     fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, SendError> {
         match self {
-            Self::Postcard => postcard::to_stdvec(value).map_err(|e| SendError::Encode(e.to_string())),
+            Self::Postcard => {
+                postcard::to_stdvec(value).map_err(|e| SendError::Encode(e.to_string()))
+            }
             Self::Json => serde_json::to_vec(value).map_err(|e| SendError::Encode(e.to_string())),
         }
     }
@@ -54,7 +56,8 @@ impl Codec {
 
     fn content<T>(self) -> String {
         let name = std::any::type_name::<T>();
-        let short: String = name.split('<').next().unwrap_or(name).rsplit("::").next().unwrap_or(name).into();
+        let short: String =
+            name.split('<').next().unwrap_or(name).rsplit("::").next().unwrap_or(name).into();
         format!("{}/{short}", self.name())
     }
 }
@@ -92,7 +95,11 @@ impl Node {
 
     /// Answers every request on the channel with what `handle` makes of it, until the [`Service`]
     /// is dropped.
-    pub fn serve<Q, R, F, T, E>(&self, channel: &str, handle: F) -> Opening<Result<Service, OpenError>>
+    pub fn serve<Q, R, F, T, E>(
+        &self,
+        channel: &str,
+        handle: F,
+    ) -> Opening<Result<Service, OpenError>>
     where
         Q: DeserializeOwned + Send + 'static,
         R: Serialize,
@@ -201,7 +208,16 @@ impl<T: Serialize> Sender<T> {
             Ok(body) => (body, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        SendValue { tx: &self.raw, body, error, key: Vec::new(), until: None, timeout: None, priority: 0, headers: Vec::new() }
+        SendValue {
+            tx: &self.raw,
+            body,
+            error,
+            key: Vec::new(),
+            until: None,
+            timeout: None,
+            priority: 0,
+            headers: Vec::new(),
+        }
     }
 
     /// See [`RawSender::drained`].

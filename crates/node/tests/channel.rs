@@ -97,7 +97,9 @@ fn bodies_of_every_size_arrive_whole() {
         let (server, client, local) = pair(&address);
         let mut rx = server.raw_receiver("sizes").open().wait().unwrap();
         let tx = client.raw_sender(&format!("{local}/sizes")).open().wait().unwrap();
-        for len in [0, 1, 7, 8, 9, 1000, 1432, 1500, 61_440, 65_536, 1 << 20, (1 << 20) + 1, 5 << 20] {
+        for len in
+            [0, 1, 7, 8, 9, 1000, 1432, 1500, 61_440, 65_536, 1 << 20, (1 << 20) + 1, 5 << 20]
+        {
             let body: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
             let expected = body.clone();
             let tx = tx.clone();
@@ -151,7 +153,10 @@ fn requests_are_answered_and_no_responder_is_said_at_once() {
             assert_eq!(&*reply, b"Hello, Ada");
         }
         let failed = client.raw_request(&format!("{local}/greet"), b"").timeout(SOON).wait();
-        assert!(matches!(&failed, Err(RequestError::Failed { text, .. }) if text == "who?"), "{failed:?}");
+        assert!(
+            matches!(&failed, Err(RequestError::Failed { text, .. }) if text == "who?"),
+            "{failed:?}"
+        );
     }
 }
 

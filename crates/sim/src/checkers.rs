@@ -34,8 +34,8 @@ pub(crate) struct Sent {
 struct Line {
     channel: usize,
     is_dead: bool,
-    ranks: Vec<Vec<u64>>,                  // per priority: ids in order
-    cursors: BTreeMap<u64, Vec<usize>>,    // per life of the receiver: the next of each priority
+    ranks: Vec<Vec<u64>>,               // per priority: ids in order
+    cursors: BTreeMap<u64, Vec<usize>>, // per life of the receiver: the next of each priority
     closes: bool,
 }
 

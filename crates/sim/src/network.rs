@@ -57,7 +57,15 @@ const JITTER: usize = 8;
 impl Network {
     pub fn new(plan: &Plan) -> Self {
         let names = [
-            "drop", "duplicate", "late", "reorder", "delay", "corrupt", "truncate", "stall", "jitter",
+            "drop",
+            "duplicate",
+            "late",
+            "reorder",
+            "delay",
+            "corrupt",
+            "truncate",
+            "stall",
+            "jitter",
         ];
         let on = |fault, level| if plan.has(fault) { level } else { 0 };
         let level = plan.weather;
@@ -179,7 +187,14 @@ impl Network {
     }
 
     /// Takes as many of the bytes as there is room for.
-    pub fn write(&mut self, now: u64, conn: u64, side: usize, bytes: &[u8], queue: &mut Queue) -> usize {
+    pub fn write(
+        &mut self,
+        now: u64,
+        conn: u64,
+        side: usize,
+        bytes: &[u8],
+        queue: &mut Queue,
+    ) -> usize {
         let delay = self.delay();
         let flow_max = self.flow_max;
         let is_stalled = self.dice[STALL].chance(self.weather.stall / 10);

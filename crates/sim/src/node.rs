@@ -1,21 +1,23 @@
 //! A simulated process: the production links and handshakes, driven as the real node drives them:
 //! it dials, greets, writes what the link gives and hands it what comes.
 
+mod inspect;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings_core::{
-    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Refused,
-    RetryConfig, Rng, Step, Time, Transmission, close_code, close_packet, earliest,
+    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Refused, RetryConfig, Rng,
+    Step, Time, Transmission, close_code, close_packet, earliest,
 };
 use tidings_wire::{Frame, Header, Kind, Packet, Records, packet_len};
 
+use crate::Transport;
 use crate::app::{Receiver, Sender, records_of};
 use crate::dice::Dice;
 use crate::network::{End, is_datagram};
 use crate::plan::MS;
 use crate::world::Shared;
-use crate::Transport;
 
 /// One connection of a stream transport, or its beginning.
 #[derive(Debug)]
@@ -178,24 +180,6 @@ impl Peer {
         }
     }
 
-    /// I26: bytes that were changed on the way change nothing here.
-    fn check_untouched(&self, sh: &mut Shared, stats: &tidings_core::LinkStats, text: &str) {
-        let after = self.link.stats();
-        let refused = |count: u64| format!("packets_refused: {count},");
-        let now = format!("{:?}", self.link);
-        let now = now.replace(&refused(after.packets_refused), &refused(stats.packets_refused));
-        let is_same = now == text && after.packets_received == stats.packets_received;
-        sh.oracle.check(is_same, "I26", || "a packet that was changed had an effect".to_owned());
-    }
-
-    fn check_datagram(&self, sh: &mut Shared, result: Result<(), Refused>) {
-        let is_fine = matches!(
-            result,
-            Ok(()) | Err(Refused::Malformed | Refused::StaleSession | Refused::Duplicate)
-        );
-        sh.oracle.check(is_fine, "I20", || format!("an honest packet was refused: {result:?}"));
-    }
-
     fn greeting(&mut self, sh: &mut Shared, now: Time, packet: &Packet<'_>) {
         let mut step = Err(Refused::StaleSession);
         for handshake in &mut self.greetings {
@@ -314,7 +298,8 @@ impl Peer {
             && sh.plan.transport == Transport::Stream
         {
             let is_fine = matches!(refused, Refused::Malformed | Refused::StaleSession);
-            sh.oracle.check(is_fine, "I20", || format!("an honest packet was refused: {refused:?}"));
+            sh.oracle
+                .check(is_fine, "I20", || format!("an honest packet was refused: {refused:?}"));
         }
         self.digest(sh, now, bytes, &mut out);
         self.out = out;
@@ -338,7 +323,9 @@ impl Peer {
                 }
                 Output::Offered { stream, spec } => match spec.channel.parse() {
                     Ok(channel) => self.offered(sh, now, *stream, channel),
-                    Err(_) => sh.oracle.fail("I1", format!("channel {:?} was made up", spec.channel)),
+                    Err(_) => {
+                        sh.oracle.fail("I1", format!("channel {:?} was made up", spec.channel))
+                    }
                 },
                 Output::Gone { stream } => {
                     self.receivers.remove(stream);
@@ -476,61 +463,6 @@ impl Peer {
             self.wires[at].out = bytes;
         }
         self.sent = sent;
-    }
-
-    /// Looks into a packet that leaves: it is well formed, and keeps to credit and deadlines.
-    fn inspect(&mut self, sh: &mut Shared, now: Time, bytes: &[u8]) {
-        let len = bytes.len() as u64;
-        sh.oracle.note(self.node, 13, len, u64::from(self.link.session_id()), || {
-            format!("sends a packet of {len} bytes")
-        });
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) => packet,
-            Err(malformed) => return sh.oracle.fail("I20", format!("it sends {malformed:?}")),
-        };
-        for frame in packet.frames() {
-            match frame {
-                Frame::Data(data) => {
-                    let limit = sh.granted(self.other, self.node, data.stream);
-                    let last = data.base + u64::from(data.count) - 1;
-                    sh.oracle.check(last <= limit, "I20", || {
-                        format!("{last} is sent on stream {} with credit {limit}", data.stream)
-                    });
-                    self.inspect_deadlines(sh, now, data.records);
-                }
-                Frame::Progress(progress) => {
-                    sh.grant(self.node, self.other, progress.stream, progress.credit);
-                }
-                Frame::Ack { .. }
-                | Frame::Open(_)
-                | Frame::Accept { .. }
-                | Frame::Refuse { .. }
-                | Frame::Verdict { .. }
-                | Frame::Skip { .. }
-                | Frame::Cancel { .. }
-                | Frame::Base { .. }
-                | Frame::Finish { .. }
-                | Frame::Finished { .. }
-                | Frame::Ping { .. }
-                | Frame::Pong { .. } => {}
-            }
-        }
-    }
-
-    /// I21: the time that travels is the time that is left.
-    fn inspect_deadlines(&self, sh: &mut Shared, now: Time, records: &[u8]) {
-        for record in Records::new(records).filter(|record| record.meta.ttl_ms > 0) {
-            let Some(id) = crate::app::identify(&record) else { continue };
-            if record.meta.fragment.is_some_and(|(offset, _)| offset > 0) || id >= sh.oracle.total()
-            {
-                continue;
-            }
-            let left = sh.oracle.message(id).deadline.map_or(0, |at| at.saturating_sub(now.0));
-            let told = u64::from(record.meta.ttl_ms) * MS;
-            sh.oracle.check(told <= left.max(MS), "I21", || {
-                format!("message {id} is sent with {told} ns left, but has {left}")
-            });
-        }
     }
 
     /// When `tick` or `transmit` has something to do by itself.

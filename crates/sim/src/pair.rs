@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidings_core::{
-    Established, Handshake, Identity, Limits, Link, LinkConfig, Message, Outbox, Outcome, Output,
-    OutgoingSpec, Path, Refused, Step, Time, Transmission, Verdict,
+    Established, Handshake, Identity, Limits, Link, LinkConfig, Message, Outbox, Outcome,
+    OutgoingSpec, Output, Path, Refused, Step, Time, Transmission, Verdict,
 };
 use tidings_wire::{Packet, Records};
 
@@ -173,7 +173,8 @@ impl Pair {
                     let mut records = Records::new(bytes);
                     let (mut seq, mut start) = (*base, 0);
                     while let Some(record) = records.next() {
-                        let (body, len) = (record.body.to_vec(), (records.position() - start) as u64);
+                        let (body, len) =
+                            (record.body.to_vec(), (records.position() - start) as u64);
                         self.got.push(Got { stream: *stream, seq, body, len });
                         start = records.position();
                         seq += 1;
@@ -229,7 +230,12 @@ impl Pair {
         self.got.iter().map(|got| got.body.first().copied().unwrap_or(0)).collect()
     }
 
-    pub fn expect(&self, is_kept: bool, invariant: &'static str, text: &str) -> Result<(), Violation> {
+    pub fn expect(
+        &self,
+        is_kept: bool,
+        invariant: &'static str,
+        text: &str,
+    ) -> Result<(), Violation> {
         if is_kept {
             return Ok(());
         }

@@ -183,8 +183,11 @@ impl Plan {
         let is_datagram = self.transport == Transport::Datagram;
         match TEMPLATES.iter().position(|(name, _)| *name == self.template) {
             Some(0 | 7) => {
-                channel.delivery =
-                    dice.pick(&[Delivery::AtLeastOnce, Delivery::ExactlyOnce, Delivery::AtMostOnce]);
+                channel.delivery = dice.pick(&[
+                    Delivery::AtLeastOnce,
+                    Delivery::ExactlyOnce,
+                    Delivery::AtMostOnce,
+                ]);
                 channel.consumer = dice.pick(&[Consumer::Withholding, Consumer::Shuffling]);
             }
             Some(1) if !is_datagram => channel.sizes = Sizes::Huge,
@@ -252,9 +255,7 @@ fn draw_faults(seed: u64) -> (FaultSet, &'static str) {
 }
 
 fn draw_weather(seed: u64) -> Weather {
-    let level = |name: &str, high: u64| {
-        Dice::new(seed, name, 1).scaled(5, high) as u32
-    };
+    let level = |name: &str, high: u64| Dice::new(seed, name, 1).scaled(5, high) as u32;
     Weather {
         drop: level("drop", 400),
         duplicate: level("duplicate", 500),

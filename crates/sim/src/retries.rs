@@ -67,7 +67,8 @@ impl Caller {
             now += self.dice.between(1_000_000, 200_000_000);
         }
         let seconds = now / 1_000_000_000;
-        let allowed = 11 + seconds + self.first_attempts * u64::from(self.retry.budget_percent) / 100;
+        let allowed =
+            11 + seconds + self.first_attempts * u64::from(self.retry.budget_percent) / 100;
         let is_frugal = self.retries <= allowed;
         self.check(now, is_frugal, || format!("{} retries, {allowed} allowed", self.retries))?;
         let state = self.breaker.state(Time(now));
@@ -134,7 +135,12 @@ impl Caller {
         Ok(!is_down)
     }
 
-    fn check(&self, at: u64, is_kept: bool, text: impl FnOnce() -> String) -> Result<(), Violation> {
+    fn check(
+        &self,
+        at: u64,
+        is_kept: bool,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Violation> {
         if is_kept { Ok(()) } else { Err(Violation { invariant: "I22", text: text(), at }) }
     }
 

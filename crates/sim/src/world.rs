@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub oracle: Oracle,
     pub plan: Plan,
     pub is_healed: bool,
-    pub left: Vec<u32>, // messages that each channel is still to send
+    pub left: Vec<u32>,    // messages that each channel is still to send
     pub reopens: Vec<u32>, // how often each channel may still end its stream and open another
     pub body: Vec<u8>,
     grants: BTreeMap<(usize, usize, u32), u64>, // receiver, sender, stream: credit ever reported
@@ -206,7 +206,11 @@ impl World {
     }
 
     /// Lets a living node act: first what time has made due, then `deed`, then it transmits.
-    fn act(&mut self, node: usize, deed: impl FnOnce(&mut BTreeMap<usize, Peer>, &mut Shared, Time)) {
+    fn act(
+        &mut self,
+        node: usize,
+        deed: impl FnOnce(&mut BTreeMap<usize, Peer>, &mut Shared, Time),
+    ) {
         let host = &mut self.hosts[node];
         let Some(mut peers) = host.peers.take() else { return };
         let now = host.clock.local(self.sh.now);
@@ -450,9 +454,12 @@ impl World {
     /// Everything has to come to rest, then one more message has to get through everywhere.
     fn check(&mut self) -> bool {
         for node in 0..self.hosts.len() {
-            self.act(node, |peers, sh, _| peers.values_mut().for_each(|peer| peer.poll_all(sh, false)));
+            self.act(node, |peers, sh, _| {
+                peers.values_mut().for_each(|peer| peer.poll_all(sh, false))
+            });
         }
-        let peers = || self.hosts.iter().flat_map(|host| host.peers.iter().flat_map(|p| p.values()));
+        let peers =
+            || self.hosts.iter().flat_map(|host| host.peers.iter().flat_map(|p| p.values()));
         let is_quiet = self.sh.left.iter().all(|left| *left == 0) && peers().all(Peer::is_quiet);
         if is_quiet && self.probed {
             self.final_check();

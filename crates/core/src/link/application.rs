@@ -110,6 +110,9 @@ impl Link {
         if self.session.is_some() {
             self.after_change(stream);
         } else {
+            if outgoing.is_known {
+                self.farewells.insert(stream);
+            }
             self.forget(stream);
             out.push(Output::Closed { stream });
         }

@@ -20,11 +20,13 @@ impl Link {
     #[must_use]
     pub fn has_output(&self, now: Time) -> bool {
         let Some(session) = &self.session else { return false };
-        let may_send = session.datagram.as_ref().is_none_or(|datagram| datagram.recovery.may_send());
+        let may_send =
+            session.datagram.as_ref().is_none_or(|datagram| datagram.recovery.may_send());
         let is_probe = session.datagram.as_ref().is_some_and(|d| d.recovery.probes_due > 0);
-        let is_ack_due = session.datagram.as_ref().is_some_and(|datagram| {
-            datagram.arrivals.due_at.is_some_and(|due| due <= now)
-        });
+        let is_ack_due = session
+            .datagram
+            .as_ref()
+            .is_some_and(|datagram| datagram.arrivals.due_at.is_some_and(|due| due <= now));
         is_ack_due || is_probe || may_send && self.wants_packet(session)
     }
 
@@ -62,17 +64,19 @@ impl Link {
 
     fn tail_bytes(&self, tail: Option<&Tail>) -> &[u8] {
         let Some(tail) = tail else { return &[] };
-        self.outgoing.get(&tail.stream).map_or(&[], |outgoing| {
-            outgoing.chunks().slice(tail.chunk, tail.start, tail.end)
-        })
+        self.outgoing
+            .get(&tail.stream)
+            .map_or(&[], |outgoing| outgoing.chunks().slice(tail.chunk, tail.start, tail.end))
     }
 
     fn build_packet(&mut self, now: Time, sent: &mut Transmission) -> bool {
         let Some(mut session) = self.session.take() else { return false };
-        let is_ack_due = session.datagram.as_ref().is_some_and(|datagram| {
-            datagram.arrivals.due_at.is_some_and(|due| due <= now)
-        });
-        let may_send = session.datagram.as_ref().is_none_or(|datagram| datagram.recovery.may_send());
+        let is_ack_due = session
+            .datagram
+            .as_ref()
+            .is_some_and(|datagram| datagram.arrivals.due_at.is_some_and(|due| due <= now));
+        let may_send =
+            session.datagram.as_ref().is_none_or(|datagram| datagram.recovery.may_send());
         let start = sent.heads.len();
         let mut heads = std::mem::take(&mut sent.heads);
         let number = session.next_number;
@@ -159,6 +163,7 @@ impl Link {
                 if outgoing.phase == Phase::Announce {
                     outgoing.phase = Phase::Announced;
                 }
+                outgoing.is_known = true;
                 writer.push(&Frame::Open(announcement(stream, outgoing)));
             }
             Control::Base(stream) => {
@@ -166,8 +171,12 @@ impl Link {
                 writer.push(&Frame::Base { stream, base: outgoing.base() });
             }
             Control::Finish(stream) => {
-                let Some(outgoing) = self.outgoing.get(&stream) else { return false };
-                writer.push(&Frame::Finish { stream, last: outgoing.last_seq() });
+                let last = match self.outgoing.get(&stream) {
+                    Some(outgoing) => outgoing.last_seq(),
+                    None if self.farewells.contains(&stream) => 0,
+                    None => return false,
+                };
+                writer.push(&Frame::Finish { stream, last });
             }
             Control::Cancel(stream, seq) => {
                 let Some(outgoing) = self.outgoing.get_mut(&stream) else { return false };

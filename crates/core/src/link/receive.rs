@@ -19,7 +19,8 @@ impl Link {
     }
 
     fn apply(&mut self, now: Time, bytes: &[u8], out: &mut Outbox) -> Result<(), Refused> {
-        let packet = Packet::parse_with(bytes, !sabotage::is(27)).map_err(|_| Refused::Malformed)?;
+        let packet =
+            Packet::parse_with(bytes, !sabotage::is(27)).map_err(|_| Refused::Malformed)?;
         let Some(session) = &mut self.session else { return Err(Refused::StaleSession) };
         if packet.header.session != session.id && !sabotage::is(25) {
             return Err(Refused::StaleSession);
@@ -63,7 +64,12 @@ impl Link {
         Ok(())
     }
 
-    fn apply_frame(&mut self, now: Time, frame: Frame<'_>, out: &mut Outbox) -> Result<(), Refused> {
+    fn apply_frame(
+        &mut self,
+        now: Time,
+        frame: Frame<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
         match frame {
             Frame::Data(data) => {
                 let incoming = self.incoming.get_mut(&data.stream).ok_or(Refused::NotOpen)?;
@@ -98,6 +104,7 @@ impl Link {
                 Ok(())
             }
             Frame::Finished { stream } => {
+                self.farewells.remove(&stream);
                 let is_finishing = |outgoing: &Outgoing| outgoing.is_finishing;
                 if self.outgoing.get(&stream).is_some_and(is_finishing) {
                     self.forget(stream);
@@ -194,10 +201,8 @@ impl Link {
     /// A frame was lost: report the state that it reported again.
     fn replan(&mut self, control: Control) {
         if let Control::Verdict(stream, seq) = control {
-            let judged = self
-                .incoming
-                .get_mut(&stream)
-                .and_then(|incoming| incoming.verdicts.get_mut(&seq));
+            let judged =
+                self.incoming.get_mut(&stream).and_then(|incoming| incoming.verdicts.get_mut(&seq));
             let Some(judged) = judged else { return };
             judged.is_sent = false;
         }
@@ -289,7 +294,13 @@ impl Link {
         Ok(())
     }
 
-    fn judged(&mut self, stream: u32, code: u32, seq: u64, out: &mut Outbox) -> Result<(), Refused> {
+    fn judged(
+        &mut self,
+        stream: u32,
+        code: u32,
+        seq: u64,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
         let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::NotOpen)?;
         outgoing.judge(seq, code, &mut self.ended);
         report(&mut self.ended, stream, out);

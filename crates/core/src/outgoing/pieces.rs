@@ -415,11 +415,7 @@ impl Outgoing {
 
 /// The options of a record as its fragment at `offset` carries them.
 pub(crate) fn first_only(meta: RecordMeta<'_>, offset: u32) -> RecordMeta<'_> {
-    if offset == 0 {
-        meta
-    } else {
-        RecordMeta { key: &[], headers: &[], reply: None, ..meta }
-    }
+    if offset == 0 { meta } else { RecordMeta { key: &[], headers: &[], reply: None, ..meta } }
 }
 
 /// The time that remains, in whole milliseconds and at least one.

@@ -19,6 +19,7 @@ impl BindError {
         use tidings_transport::BindError as Transport;
         match self {
             Self::Address(error) => of_address(error),
+            Self::Channel { .. } => ("E0101", "BadAddress", false, Fault::Caller),
             Self::Insecure { .. } => ("E0105", "Insecure", false, Fault::Caller),
             Self::Transport(error) => match error {
                 Transport::PortInUse { .. } | Transport::NameInUse { .. } => {
@@ -111,7 +112,9 @@ fn hint_of(code: &str) -> Option<String> {
         "E0204" => "start the receiver, or give the message more time",
         "E0205" => "give the message an idempotency key before you send it again",
         "E0207" => "wait, or find out why the destination fails",
-        "E0209" | "E0210" => "check that the node runs and the address is right, or give it more time",
+        "E0209" | "E0210" => {
+            "check that the node runs and the address is right, or give it more time"
+        }
         "E0901" => "use .await there; .wait() is for plain threads",
         _ => return None,
     };

@@ -105,7 +105,7 @@ impl Peer {
         let Some(me) = self.me.upgrade() else { return };
         let Some(feed) = state.feeds.get_mut(&stream) else { return };
         let Some(channel) = feed.channel.clone() else { return };
-        let hints = (is_awaited, feed.is_rendezvous);
+        let hints = (is_awaited, feed.is_rendezvous, feed.is_exact);
         let run = Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints));
         let outstanding = Outstanding { run: run.clone(), taken: 0, taken_bytes: 0, settled: 0 };
         feed.runs.push_back(outstanding);
@@ -128,8 +128,15 @@ impl Peer {
     }
 
     /// Binds an offered stream to the channel that takes it.
-    pub fn bind(&self, state: &mut State, stream: u32, channel: Option<Arc<Channel>>, is_rendezvous: bool) {
-        state.feeds.insert(stream, Feed { channel, runs: VecDeque::new(), is_rendezvous });
+    pub fn bind(
+        &self,
+        state: &mut State,
+        stream: u32,
+        channel: Option<Arc<Channel>>,
+        (is_rendezvous, is_exact): (bool, bool),
+    ) {
+        let runs = VecDeque::new();
+        state.feeds.insert(stream, Feed { channel, runs, is_rendezvous, is_exact });
     }
 
     /// Tells the link what the application has taken and settled since the last time.
@@ -251,4 +258,3 @@ fn bytes_of(outbox: &Outbox, packet: Option<&Bytes>, place: Place) -> Bytes {
         }
     }
 }
-

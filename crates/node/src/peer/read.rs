@@ -1,8 +1,8 @@
 //! The reading half of a peer: bytes into buffers, buffers into packets, packets into the link.
 
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -62,7 +62,11 @@ pub(crate) enum Read {
 
 impl Peer {
     /// Reads once and applies what came. Never blocks.
-    pub(super) fn read(&self, connection: &Arc<dyn Connection>, cx: Option<&mut Context<'_>>) -> Read {
+    pub(super) fn read(
+        &self,
+        connection: &Arc<dyn Connection>,
+        cx: Option<&mut Context<'_>>,
+    ) -> Read {
         let mut reading = locked(&self.reading);
         let before = reading.buffer.len();
         let max = reading.max;
@@ -75,7 +79,9 @@ impl Peer {
             None => connection.try_recv(&mut reading.buffer, max),
         };
         let received = match result {
-            Ok(received) if received.len == 0 => Err("the peer has closed the connection".to_owned()),
+            Ok(received) if received.len == 0 => {
+                Err("the peer has closed the connection".to_owned())
+            }
             Ok(received) => Ok(received),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Nothing,
             Err(error) => Err(format!("the connection broke: {error}")),
@@ -135,7 +141,10 @@ impl Peer {
                     match self.apply(state, now, &packet) {
                         Ok(()) | Err(Refused::StaleSession) => {}
                         Err(refused) => {
-                            self.break_off(state, &format!("the peer broke the protocol: {refused:?}"));
+                            self.break_off(
+                                state,
+                                &format!("the peer broke the protocol: {refused:?}"),
+                            );
                             return;
                         }
                     }

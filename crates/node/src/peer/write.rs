@@ -190,9 +190,11 @@ impl Peer {
     pub(super) fn poll_pending(state: &mut State, cx: &mut Context<'_>) -> io::Result<bool> {
         let Some(connection) = state.connection.clone() else { return Ok(true) };
         let State { link, outbound, .. } = &mut *state;
-        outbound.drain(link, connection.shape(), |packets| match connection.poll_send(cx, packets) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        outbound.drain(link, connection.shape(), |packets| {
+            match connection.poll_send(cx, packets) {
+                Poll::Ready(result) => result,
+                Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            }
         })
     }
 

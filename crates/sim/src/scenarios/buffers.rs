@@ -74,10 +74,9 @@ pub(super) fn sender_without_a_peer_waits() -> Result<(), Violation> {
 
 /// nng test_sub_drop_new, test_sub_drop_old.
 pub(super) fn drop_policies_are_exact() -> Result<(), Violation> {
-    for (overflow, kept) in [
-        (Overflow::DropOldest, [6u8, 7, 8, 9]),
-        (Overflow::DropNewest, [0, 1, 2, 3]),
-    ] {
+    for (overflow, kept) in
+        [(Overflow::DropOldest, [6u8, 7, 8, 9]), (Overflow::DropNewest, [0, 1, 2, 3])]
+    {
         let mut pair = Pair::new(Path::Stream);
         let stream = pair.open(OutgoingSpec { overflow, ..spec(4) });
         for number in 0..10 {

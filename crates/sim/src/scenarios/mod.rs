@@ -26,7 +26,10 @@ pub fn scenarios() -> &'static [Scenario] {
         ("a rendezvous waits for its receiver", buffers::rendezvous_waits),
         ("what is too large for the receiver is rejected", buffers::too_large_is_rejected),
         ("a broken connection keeps the queue", connections::break_keeps_the_queue),
-        ("a restarted receiver ends exactly-once as unknown", connections::restart_ends_exactly_once),
+        (
+            "a restarted receiver ends exactly-once as unknown",
+            connections::restart_ends_exactly_once,
+        ),
         ("a restarted receiver with little room is not flooded", connections::restart_keeps_credit),
         ("a mute peer is found dead", connections::mute_peer_is_found_dead),
         ("a new session takes over", connections::new_session_takes_over),
