@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 
+use bytes::BytesMut;
 use tidings_transport::{Options, bind, connect};
 
-use super::{Pair, accept, address, join, pair, recv_exact, send};
+use super::{Pair, accept, address, join, pair, recv, recv_exact, send};
 use crate::{SOON, Sitter};
 
 /// Where a listener is can be given to `connect`; its channel stays, its port is the real one.
@@ -42,7 +43,16 @@ pub async fn a_place_that_is_taken_is_refused(sitter: Sitter) {
     let Pair { listener, place: _place, .. } = pair(sitter).await;
     let error = bind(&listener.local(), &Options::default()).await.unwrap_err();
     assert!(!error.to_string().is_empty());
-    join(&*listener).await;
+    let near = connect(&listener.local(), &Options::default()).await.unwrap();
+    send(&*near, b"hello", b"").await;
+    loop {
+        // Whoever looked whether the place was taken may have knocked and gone.
+        let far = accept(&*listener).await.unwrap();
+        let mut heard = BytesMut::new();
+        if recv(&*far, &mut heard, 5).await.unwrap() > 0 {
+            return assert_eq!(&heard[..], b"hello");
+        }
+    }
 }
 
 /// Closing frees the place, ends a pending accept, and leaves accepted connections alive.

@@ -330,3 +330,90 @@ pub fn close_packet(session: u32, code: u16, text: &str) -> Vec<u8> {
 pub fn is_handshake(kind: Kind) -> bool {
     kind != Kind::Batch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { packet_max: 1200, window: 4096, is_datagram: true };
+
+    fn me(node: u128) -> Identity {
+        Identity { node, incarnation: 7, name: "n".to_owned() }
+    }
+
+    fn pair() -> (Handshake, Handshake) {
+        let larger = Limits { packet_max: 9000, window: 5000, ..LIMITS };
+        (
+            Handshake::initiator(Time(0), &me(1), LIMITS, 11, 5, 100),
+            Handshake::acceptor(Time(0), &me(2), larger, 22),
+        )
+    }
+
+    fn written(handshake: &mut Handshake, now: Time) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        handshake.transmit(now, &mut bytes);
+        bytes
+    }
+
+    fn give(to: &mut Handshake, bytes: &[u8]) -> Result<Step, Refused> {
+        to.handle(&Packet::parse(bytes).unwrap())
+    }
+
+    fn greeted() -> (Handshake, Handshake, Vec<u8>) {
+        let (mut first, mut second) = pair();
+        let hello = written(&mut first, Time(0));
+        let step = give(&mut second, &hello);
+        assert_eq!(step, Ok(Step::Greeted { peer: me(1), link: 5 }));
+        second.welcome(200);
+        (first, second, hello)
+    }
+
+    #[test]
+    fn both_sides_agree_on_everything() {
+        let (mut first, mut second, _) = greeted();
+        let at_first = give(&mut first, &written(&mut second, Time(0))).unwrap();
+        let at_second = give(&mut second, &written(&mut first, Time(0))).unwrap();
+        let (a, b) = (Established::of(at_first).unwrap(), Established::of(at_second).unwrap());
+        assert_eq!((a.session, a.link, a.packet_max), (b.session, b.link, b.packet_max));
+        assert_eq!((a.peer_state, b.peer_state), (200, 100));
+        assert_eq!((a.window, b.window, a.packet_max), (5000, 4096, 1200));
+        assert_eq!((first.deadline(), second.deadline()), (None, None));
+    }
+
+    #[test]
+    fn every_packet_may_be_lost_once() {
+        let (mut first, mut second, hello) = greeted();
+        drop(written(&mut second, Time(0)));
+        assert_eq!(give(&mut second, &hello), Ok(Step::Pending)); // the welcome was lost
+        let welcome = written(&mut second, Time(0));
+        assert!(!welcome.is_empty());
+        assert!(matches!(give(&mut first, &welcome), Ok(Step::Established(_))));
+        drop(written(&mut first, Time(0)));
+        let later = Time(0).after(RETRY_AFTER);
+        let again = written(&mut second, later); // the ready was lost
+        assert_eq!(give(&mut first, &again), Ok(Step::Pending));
+        let ready = written(&mut first, later);
+        assert!(matches!(give(&mut second, &ready), Ok(Step::Established(_))));
+        assert_eq!(give(&mut second, &ready), Ok(Step::Pending));
+    }
+
+    #[test]
+    fn answers_to_other_greetings_are_refused() {
+        let (mut first, _, _) = greeted();
+        let mut stranger = Handshake::initiator(Time(0), &me(1), LIMITS, 12, 5, 100);
+        let (_, mut second) = pair();
+        let hello = written(&mut stranger, Time(0));
+        give(&mut second, &hello).unwrap();
+        second.welcome(200);
+        let welcome = written(&mut second, Time(0));
+        assert_eq!(give(&mut first, &welcome), Err(Refused::StaleSession));
+    }
+
+    #[test]
+    fn it_gives_up_in_time() {
+        let (first, _) = pair();
+        let end = Time(0).after(HANDSHAKE_TIMEOUT);
+        assert!(!first.is_overdue(Time(end.0 - 1)) && first.is_overdue(end));
+        assert!(first.deadline().is_some_and(|at| at <= end));
+    }
+}

@@ -459,3 +459,6 @@ pub(crate) fn spec_of(open: &OpenFrame) -> IncomingSpec {
 }
 
 const _: () = assert!(WINDOW_MAX.is_power_of_two());
+
+#[cfg(test)]
+mod tests;

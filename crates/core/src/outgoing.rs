@@ -440,3 +440,6 @@ impl Outgoing {
         &self.chunks
     }
 }
+
+#[cfg(test)]
+mod tests;

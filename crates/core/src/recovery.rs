@@ -403,3 +403,144 @@ impl Arrivals {
         self.due_at = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn machine() -> Recovery {
+        let config = RecoveryConfig {
+            initial_rtt: Duration::from_millis(100),
+            probe_timeout_min: Duration::from_millis(10),
+            ack_delay_max: Duration::from_millis(5),
+        };
+        Recovery::new(config, 1000, 1 << 20)
+    }
+
+    fn cargo(base: u64) -> Cargo {
+        let sent = Sent { base, count: 1, fragment: None };
+        Cargo { data: Some((1, sent)), control: Vec::new(), is_kept: true }
+    }
+
+    fn send(machine: &mut Recovery, now: u64, numbers: std::ops::RangeInclusive<u64>) {
+        for number in numbers {
+            machine.sent(Time(now), number, 1000, cargo(number));
+        }
+    }
+
+    /// Acknowledges `low..=high`; gives the numbers whose cargo was found lost.
+    fn ack(machine: &mut Recovery, now: u64, low: u64, high: u64) -> Vec<u64> {
+        let (mut lost, none) = (Vec::new(), Ranges::of(&[]));
+        let first_len = (high - low + 1) as u32;
+        let delay = Duration::ZERO;
+        machine.acked(Time(now), (high, first_len), &none, delay, 1000, &mut lost).unwrap();
+        numbers(&lost)
+    }
+
+    fn numbers(lost: &[Cargo]) -> Vec<u64> {
+        lost.iter().filter_map(|cargo| cargo.data.map(|(_, sent)| sent.base)).collect()
+    }
+
+    #[test]
+    fn three_later_packets_make_one_lost() {
+        // RFC 9002 6.1.1
+        let mut machine = machine();
+        send(&mut machine, 0, 1..=5);
+        assert_eq!(ack(&mut machine, 10 * MS, 3, 3), Vec::<u64>::new());
+        assert_eq!(ack(&mut machine, 10 * MS, 4, 4), [1]);
+        assert_eq!(ack(&mut machine, 10 * MS, 5, 5), [2]);
+        assert_eq!(machine.in_flight, 0);
+    }
+
+    #[test]
+    fn an_old_packet_below_an_acknowledged_one_is_lost_by_time() {
+        // RFC 9002 6.1.2: 9/8 of the round trip
+        let mut machine = machine();
+        send(&mut machine, 0, 1..=2);
+        assert_eq!(ack(&mut machine, 80 * MS, 2, 2), Vec::<u64>::new());
+        assert_eq!(machine.deadline(), Some(Time(90 * MS)));
+        let mut lost = Vec::new();
+        machine.expire(Time(89 * MS), &mut lost);
+        assert!(lost.is_empty());
+        machine.expire(Time(90 * MS), &mut lost);
+        assert_eq!(numbers(&lost), [1]);
+    }
+
+    #[test]
+    fn probe_timeouts_double_and_send_the_oldest_again() {
+        // RFC 9002 6.2
+        let mut machine = machine();
+        send(&mut machine, 0, 1..=1);
+        let first = 100 + 4 * 50 + 5;
+        assert_eq!(machine.deadline(), Some(Time(first * MS)));
+        let mut lost = Vec::new();
+        machine.expire(Time(first * MS), &mut lost);
+        assert_eq!((numbers(&lost), machine.probes_due, machine.lost_packets), (vec![1], 2, 0));
+        assert_eq!(machine.deadline(), Some(Time((first + 2 * first) * MS)));
+        ack(&mut machine, (first + 1) * MS, 1, 1);
+        assert_eq!((machine.probes_due, machine.deadline()), (0, None));
+    }
+
+    #[test]
+    fn the_first_sample_is_the_round_trip_and_later_ones_move_it_by_an_eighth() {
+        // RFC 9002 5.3
+        let mut machine = machine();
+        send(&mut machine, 0, 1..=1);
+        ack(&mut machine, 80 * MS, 1, 1);
+        assert_eq!(machine.smoothed_rtt(), Some(Duration::from_millis(80)));
+        send(&mut machine, 100 * MS, 2..=2);
+        ack(&mut machine, 260 * MS, 2, 2);
+        assert_eq!(machine.smoothed_rtt(), Some(Duration::from_millis(90)));
+    }
+
+    #[test]
+    fn the_window_halves_once_a_round_trip() {
+        // RFC 9002 7.3.2
+        let mut machine = machine();
+        let before = machine.window;
+        send(&mut machine, 0, 1..=8);
+        assert_eq!(ack(&mut machine, 50 * MS, 5, 5), [1, 2]);
+        let after = machine.window;
+        assert!(after <= before / 2 + 1000, "{before} {after}");
+        assert_eq!(ack(&mut machine, 51 * MS, 7, 7), [3, 4]);
+        assert_eq!(machine.window, after);
+    }
+
+    #[test]
+    fn a_number_that_was_never_sent_is_refused() {
+        let (mut machine, mut lost) = (machine(), Vec::new());
+        send(&mut machine, 0, 1..=3);
+        let none = Ranges::of(&[]);
+        let delay = Duration::ZERO;
+        let result = machine.acked(Time(MS), (4, 1), &none, delay, 4, &mut lost);
+        assert_eq!(result, Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn arrivals_agree_with_a_plain_set() {
+        let delay = Duration::from_millis(5);
+        for seed in 0..200u64 {
+            let (mut arrivals, mut seen) = (Arrivals::default(), std::collections::BTreeSet::new());
+            let mut state = seed;
+            for step in 0..300u64 {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let number = 1 + step / 2 + (state >> 33) % 12;
+                let is_new = arrivals.note(Time(step), number, true, delay);
+                assert!(!is_new || seen.insert(number), "seed {seed}: {number} twice");
+                assert!(is_new || seen.contains(&number) || number <= arrivals.forgotten);
+            }
+            let (largest, first_len, _) = arrivals.head(Time(300)).unwrap();
+            assert_eq!(Some(&largest), seen.last());
+            let (mut low, mut told) = (largest + 1, Vec::new());
+            for (gap, len) in std::iter::once((0, first_len)).chain(arrivals.pairs()) {
+                let high = low - u64::from(gap) - 1;
+                low = high + 1 - u64::from(len);
+                told.extend(low..=high);
+            }
+            assert!(told.iter().all(|number| seen.contains(number)), "seed {seed}");
+            assert!(arrivals.ranges.len() <= tidings_wire::RANGES_MAX + 1);
+        }
+    }
+}

@@ -2,6 +2,13 @@
 //! transmitted, handled, taken and settled. What that costs is printed, not judged:
 //! `cargo test --release -p tidings-core --test no_alloc -- --nocapture`.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected has to stop")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the core takes time as an argument, but what it costs is measured from outside"
+)]
+
 use std::time::Instant;
 
 use tidings_core::{

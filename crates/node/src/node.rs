@@ -8,20 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidings_core::{Delivery, LinkConfig, Order, OutgoingSpec, Overflow};
+use tidings_core::{Delivery, LinkConfig, Order, Overflow};
 use tidings_transport::Address;
 
-use crate::channel::ChannelConfig;
 use crate::config::NodeConfig;
-use crate::error::{BindError, CloseReport, OpenError, SendError};
+use crate::error::{BindError, OpenError, SendError};
 use crate::hold::Attachment;
 use crate::hub::{Hub, Purpose};
 use crate::message::Ack;
 use crate::receiver::RawReceiver;
 use crate::request::{RawRequest, Request, Responder};
-use crate::sender::RawSender;
 use crate::topic::Subscription;
-use crate::wait;
+
+mod builders;
+mod opening;
+
+pub use builders::{ReceiverBuilder, SenderBuilder};
+pub use opening::{Close, Opening, Waited};
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -150,7 +153,6 @@ impl NodeBuilder {
     }
 
     /// Starts the node. Has `.await` and `.wait()`; it never has to wait for anything.
-    #[must_use]
     pub fn start(self) -> Start {
         Start { builder: self }
     }
@@ -273,7 +275,7 @@ impl Node {
                 hub.runtime.spawn(async move { tidings_transport::bind(&address, &options).await })
             };
             let listener: Arc<dyn tidings_transport::Listener> = match bound.await {
-                Ok(listener) => listener?.into(),
+                Ok(listener) => listener?,
                 Err(_) => return Err(BindError::Closed),
             };
             let local = listener.local();
@@ -286,7 +288,6 @@ impl Node {
     }
 
     /// A channel for messages of bytes to the receivers of `address`.
-    #[must_use]
     pub fn raw_sender(&self, address: &str) -> SenderBuilder {
         SenderBuilder {
             node: self.clone(),
@@ -304,7 +305,6 @@ impl Node {
     }
 
     /// A receiver of messages of bytes on the channel of that name, from whoever connects.
-    #[must_use]
     pub fn raw_receiver(&self, channel: &str) -> ReceiverBuilder {
         ReceiverBuilder {
             node: self.clone(),
@@ -437,7 +437,6 @@ impl Node {
     }
 
     /// Sends what was accepted, up to a deadline, then stops. Says what was left.
-    #[must_use]
     pub fn close(&self) -> Close {
         Close { node: self.clone(), timeout: Duration::from_secs(10) }
     }
@@ -486,336 +485,5 @@ pub struct Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// An operation that opens something: a future with `.wait()`.
-#[must_use = "nothing happens before it is awaited or waited for"]
-pub struct Opening<T>(Boxed<'static, T>);
-
-impl<T> std::fmt::Debug for Opening<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Opening")
-    }
-}
-
-impl<T> Opening<T> {
-    pub(crate) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(Box::pin(future))
-    }
-}
-
-impl<T> Future for Opening<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<T> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-/// Errors that can say that they were waited for inside a runtime.
-pub trait Waited {
-    /// That error.
-    fn inside_runtime() -> Self;
-}
-
-impl Waited for BindError {
-    fn inside_runtime() -> Self {
-        Self::InsideRuntime
-    }
-}
-
-impl Waited for OpenError {
-    fn inside_runtime() -> Self {
-        Self::InsideRuntime
-    }
-}
-
-impl Waited for SendError {
-    fn inside_runtime() -> Self {
-        Self::InsideRuntime
-    }
-}
-
-impl Waited for crate::error::RequestError {
-    fn inside_runtime() -> Self {
-        Self::Send(SendError::InsideRuntime)
-    }
-}
-
-impl<T, E: Waited> Opening<Result<T, E>> {
-    /// Blocks this thread until it is done.
-    ///
-    /// # Errors
-    /// As awaiting it, and `InsideRuntime` on a thread of an async runtime.
-    pub fn wait(self) -> Result<T, E> {
-        match wait::block_on(self, || None, None) {
-            Ok(Some(result)) => result,
-            Ok(None) | Err(wait::InsideRuntime) => Err(E::inside_runtime()),
-        }
-    }
-}
-
-/// Closes a node. See [`Node::close`].
-#[derive(Debug)]
-#[must_use = "nothing happens before it is awaited or waited for"]
-pub struct Close {
-    node: Node,
-    timeout: Duration,
-}
-
-impl Close {
-    /// How long to wait for what is unsettled; 10 s if not said.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    async fn run(self) -> CloseReport {
-        let hub = self.node.hub().clone();
-        let deadline = hub.clock.now().after(self.timeout);
-        for peer in hub.peers() {
-            peer.finish();
-        }
-        loop {
-            let unsettled: Vec<_> = hub.peers().iter().flat_map(|peer| peer.unsettled()).collect();
-            if unsettled.is_empty() || hub.clock.now() >= deadline {
-                stop(&hub);
-                return CloseReport { unsettled };
-            }
-            hub.nap(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// Blocks this thread until the node is closed. On a thread of an async runtime it stops
-    /// without draining.
-    #[must_use]
-    pub fn wait(self) -> CloseReport {
-        let node = self.node.clone();
-        match wait::block_on(self.run(), || None, None) {
-            Ok(Some(report)) => report,
-            Ok(None) | Err(wait::InsideRuntime) => {
-                let unsettled =
-                    node.hub().peers().iter().flat_map(|peer| peer.unsettled()).collect();
-                stop(node.hub());
-                CloseReport { unsettled }
-            }
-        }
-    }
-}
-
-impl IntoFuture for Close {
-    type Output = CloseReport;
-    type IntoFuture = Boxed<'static, CloseReport>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-/// A sending channel to be configured. See [`Node::raw_sender`].
-#[derive(Clone, Debug)]
-#[must_use = "nothing is opened before `open()`"]
-pub struct SenderBuilder {
-    node: Node,
-    address: String,
-    pub(crate) content: String,
-    delivery: Delivery,
-    order: Order,
-    overflow: Overflow,
-    is_rendezvous: bool,
-    is_across_restarts: bool,
-    capacity: u32,
-    capacity_bytes: u64,
-    timeout: Option<Duration>,
-}
-
-impl SenderBuilder {
-    /// How often a message may arrive. Default at least once.
-    pub fn delivery(mut self, delivery: Delivery) -> Self {
-        self.delivery = delivery;
-        self
-    }
-
-    /// In which order. Default FIFO.
-    pub fn order(mut self, order: Order) -> Self {
-        self.order = order;
-        self
-    }
-
-    /// A send is done when a receiver has taken the message.
-    pub fn rendezvous(mut self) -> Self {
-        self.is_rendezvous = true;
-        self
-    }
-
-    /// Messages that may be accepted and not settled. Default 1024.
-    pub fn capacity(mut self, capacity: u32) -> Self {
-        self.capacity = capacity;
-        self
-    }
-
-    /// The same in bytes. Default 16 MiB.
-    pub fn capacity_bytes(mut self, capacity_bytes: u64) -> Self {
-        self.capacity_bytes = capacity_bytes;
-        self
-    }
-
-    /// What happens to a message for which there is no room. Default: its sender waits.
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self
-    }
-
-    /// The deadline of every send that does not name its own.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Asks that exactly-once holds across restarts of either process; refused until durable
-    /// inboxes exist.
-    pub fn across_restarts(mut self) -> Self {
-        self.is_across_restarts = true;
-        self
-    }
-
-    fn check(&self) -> Result<Address, OpenError> {
-        let address: Address = self.address.parse()?;
-        if address.channel().is_none() {
-            return Err(OpenError::NoChannel { address: address.to_string() });
-        }
-        let refuse = |what: &str| Err(OpenError::Guarantee { what: what.to_owned() });
-        if self.is_across_restarts {
-            return refuse(
-                "exactly-once across restarts needs a durable inbox, which is not built yet",
-            );
-        }
-        if self.is_rendezvous && self.delivery == Delivery::AtMostOnce {
-            return refuse("a rendezvous is confirmed; at-most-once confirms nothing");
-        }
-        if self.capacity == 0 && !self.is_rendezvous {
-            return refuse("a capacity of 0 is a rendezvous: say .rendezvous()");
-        }
-        if self.node.hub().is_closing() {
-            return Err(OpenError::Closed);
-        }
-        Ok(address)
-    }
-
-    /// Opens the channel. It connects in the background: what is sent before waits.
-    pub fn open(self) -> Opening<Result<RawSender, OpenError>> {
-        Opening::new(async move { self.open_now() })
-    }
-
-    pub(crate) fn open_now(self) -> Result<RawSender, OpenError> {
-        let address = self.check()?;
-        let peer = self.node.hub().peer_at(&address);
-        let spec = OutgoingSpec {
-            purpose: Purpose::Send.code(),
-            delivery: self.delivery,
-            order: self.order,
-            is_rendezvous: self.is_rendezvous,
-            channel: address.channel().unwrap_or_default().to_owned(),
-            content: self.content,
-            capacity: self.capacity.max(1),
-            capacity_bytes: self.capacity_bytes,
-            overflow: self.overflow,
-        };
-        Ok(RawSender::open(self.node.hub(), &peer, spec, self.timeout))
-    }
-}
-
-/// A receiving channel to be configured. See [`Node::raw_receiver`].
-#[derive(Clone, Debug)]
-#[must_use = "nothing is opened before `open()`"]
-pub struct ReceiverBuilder {
-    node: Node,
-    channel: String,
-    from: Option<String>,
-    pub(crate) content: String,
-    ack: Ack,
-    is_rendezvous: bool,
-    capacity: u32,
-    capacity_bytes: u64,
-    attempts_max: u32,
-    dedup_window: Duration,
-}
-
-impl ReceiverBuilder {
-    /// How long an idempotency key is remembered at least, on exactly-once channels. Default a day.
-    pub fn dedup_window(mut self, dedup_window: Duration) -> Self {
-        self.dedup_window = dedup_window;
-        self
-    }
-
-    /// Takes from what another node (`tidings serve`) holds, instead of from whoever connects here.
-    pub fn from(mut self, address: &str) -> Self {
-        self.from = Some(address.to_owned());
-        self
-    }
-
-    /// How messages are acknowledged. Default: when they are dropped.
-    pub fn ack(mut self, ack: Ack) -> Self {
-        self.ack = ack;
-        self
-    }
-
-    /// Takes only from senders that wait for it.
-    pub fn rendezvous(mut self) -> Self {
-        self.is_rendezvous = true;
-        self
-    }
-
-    /// Messages that each sender may have here and not taken. Default 1024.
-    pub fn capacity(mut self, capacity: u32) -> Self {
-        self.capacity = capacity.max(1);
-        self
-    }
-
-    /// The same in bytes. Default 16 MiB.
-    pub fn capacity_bytes(mut self, capacity_bytes: u64) -> Self {
-        self.capacity_bytes = capacity_bytes;
-        self
-    }
-
-    /// How often a message is delivered before it is given up. Default 5.
-    pub fn attempts(mut self, attempts_max: u32) -> Self {
-        self.attempts_max = attempts_max.max(1);
-        self
-    }
-
-    /// Opens the channel; messages that waited for it come in.
-    pub fn open(self) -> Opening<Result<RawReceiver, OpenError>> {
-        Opening::new(async move { self.open_for(Purpose::Send) })
-    }
-
-    pub(crate) fn open_for(self, purpose: Purpose) -> Result<RawReceiver, OpenError> {
-        if let Some(from) = &self.from {
-            let address: Address = from.parse()?;
-            let channel = address.channel().unwrap_or(&self.channel).to_owned();
-            return self.node.attached(&address, Purpose::Attach, channel, self.ack);
-        }
-        let hub = self.node.hub();
-        if hub.is_closing() {
-            return Err(OpenError::Closed);
-        }
-        let config = ChannelConfig {
-            purpose,
-            content: self.content.clone(),
-            is_rendezvous: self.is_rendezvous,
-            capacity: self.capacity,
-            capacity_bytes: self.capacity_bytes,
-            attempts_max: self.attempts_max,
-            dedup_window: self.dedup_window,
-        };
-        let channel = hub.channel(&self.channel, config).map_err(|channel| OpenError::Content {
-            channel: self.channel.clone(),
-            want: if self.content.is_empty() { "bytes".to_owned() } else { self.content.clone() },
-            have: channel.config.content.clone(),
-        })?;
-        let rx = RawReceiver::new(hub, &channel, self.ack);
-        hub.receiver_opened(&channel);
-        Ok(rx)
     }
 }

@@ -299,10 +299,11 @@ impl Peer {
 
     /// Wakes the reading task if the last blocking thread has left for good.
     pub fn look_at_lease(&self) {
-        if self.is_parked.load(Ordering::Acquire) && !self.is_leased() {
-            if let Some(waker) = self.lock().io_waker.take() {
-                waker.wake();
-            }
+        if self.is_parked.load(Ordering::Acquire)
+            && !self.is_leased()
+            && let Some(waker) = self.lock().io_waker.take()
+        {
+            waker.wake();
         }
     }
 

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tidings_core::{
     Backoff, Budget, Delivery, Order, OutgoingSpec, Overflow, Reason, RefuseCode, RetryConfig, Rng,
-    Stage, Verdict,
+    Stage,
 };
 use tidings_transport::Address;
 use tidings_wire::{Records, Reply};
 
-use crate::error::{OpenError, RecvError, RequestError, SendError};
+use crate::error::{OpenError, RequestError, SendError};
 use crate::hub::{Hub, Purpose};
-use crate::message::RawMessage;
-use crate::receiver::RawReceiver;
 use crate::sender::{Pending, RawSender, TIMEOUT_DEFAULT};
 use crate::timer::{Alarm, Deadline};
 use crate::wait;
+
+mod responder;
+
+pub use responder::{RawRequest, Responder, STATUS_DROPPED, STATUS_FAILED};
 
 /// Requests of one peer that may be unanswered.
 const CAPACITY: u32 = 65_536;
@@ -446,131 +448,6 @@ impl std::ops::Deref for RawReply {
     fn deref(&self) -> &[u8] {
         &self.body
     }
-}
-
-/// Answers the requests of one channel, one after another.
-#[derive(Debug)]
-pub struct Responder {
-    rx: RawReceiver,
-}
-
-impl Responder {
-    pub(crate) fn new(rx: RawReceiver) -> Self {
-        Self { rx }
-    }
-
-    /// The next request.
-    ///
-    /// # Errors
-    /// As [`RawReceiver::recv`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Result<RawRequest, RecvError> {
-        let message = self.rx.recv().await?;
-        Ok(RawRequest { message, is_answered: false })
-    }
-
-    /// Blocks this thread until a request is there, or `timeout` has passed.
-    ///
-    /// # Errors
-    /// As [`RawReceiver::recv`].
-    pub fn next_wait(&mut self, timeout: Option<Duration>) -> Result<RawRequest, RecvError> {
-        let recv = self.rx.recv();
-        let recv = match timeout {
-            Some(timeout) => recv.timeout(timeout),
-            None => recv,
-        };
-        Ok(RawRequest { message: recv.wait()?, is_answered: false })
-    }
-}
-
-/// One request. Dereferences to its body. Dropped without an answer, it is answered with an error.
-#[derive(Debug)]
-pub struct RawRequest {
-    message: RawMessage,
-    is_answered: bool,
-}
-
-/// The status of an answer that its responder dropped.
-pub const STATUS_DROPPED: u32 = 1;
-/// The status of an answer whose handler failed.
-pub const STATUS_FAILED: u32 = 2;
-
-impl RawRequest {
-    /// The request as it came.
-    #[must_use]
-    pub fn message(&self) -> &RawMessage {
-        &self.message
-    }
-
-    /// Answers it. The answer is on its way when this returns; the requester's deadline bounds it.
-    ///
-    /// # Errors
-    /// [`SendError::Full`] where tens of thousands of answers are under way to this peer.
-    pub fn reply(mut self, body: &[u8]) -> Result<(), SendError> {
-        self.answer(0, body)
-    }
-
-    /// Answers that it failed.
-    ///
-    /// # Errors
-    /// As [`RawRequest::reply`].
-    pub fn fail(mut self, text: &str) -> Result<(), SendError> {
-        self.answer(STATUS_FAILED, text.as_bytes())
-    }
-
-    fn answer(&mut self, status: u32, body: &[u8]) -> Result<(), SendError> {
-        self.is_answered = true;
-        let Some(asked) = self.message.asked() else {
-            self.message.judge(Verdict::Refused, "a request without a number");
-            return Ok(());
-        };
-        let (peer, _) = self.message.reply_to();
-        let tx = answers_to(&peer);
-        // What is settled now rides on the answer's own packet.
-        self.message.settle_quietly();
-        let reply = Reply { stream: 0, status, seq: asked.seq };
-        tx.send(body).reply(reply).offer_now().map(|_| ())
-    }
-}
-
-impl std::ops::Deref for RawRequest {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.message
-    }
-}
-
-impl Drop for RawRequest {
-    fn drop(&mut self) {
-        let (peer, _) = self.message.reply_to();
-        // A node that closes answers nothing: the request is asked again of its next life.
-        if !self.is_answered && !peer.hub.is_closing() {
-            let _ = self.answer(STATUS_DROPPED, b"the responder dropped the request");
-        }
-    }
-}
-
-/// The stream that carries our answers to a peer.
-fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
-    if let Some(tx) = &peer.lock().replies.outlet {
-        return tx.clone();
-    }
-    let spec = OutgoingSpec {
-        purpose: Purpose::Reply.code(),
-        delivery: Delivery::AtLeastOnce,
-        order: Order::None,
-        is_rendezvous: false,
-        channel: "$replies".to_owned(),
-        content: String::new(),
-        capacity: CAPACITY,
-        capacity_bytes: 4 * peer.hub.config.capacity_bytes,
-        overflow: Overflow::Reject,
-    };
-    let tx = RawSender::open(&peer.hub, peer, spec, None);
-    peer.lock().replies.outlet.get_or_insert(tx).clone()
 }
 
 /// The retry budgets of the destinations.

@@ -113,6 +113,41 @@ fn delivery_text(delivery: Delivery) -> &'static str {
     }
 }
 
+/// The link to one peer and what is sent over it.
+fn add_peer(status: &mut Status, peer: &crate::peer::Peer) {
+    let state = peer.lock();
+    let stats = state.link.stats();
+    let identity = state.identity.as_ref();
+    status.links.push(LinkStatus {
+        peer: identity.map_or_else(String::new, |identity| identity.name.clone()),
+        place: peer.place.clone(),
+        is_outbound: peer.is_outbound,
+        is_connected: state.link.is_connected(),
+        trouble: if state.link.is_connected() { String::new() } else { state.trouble.clone() },
+        sessions: stats.sessions,
+        packets_sent: stats.packets_sent,
+        packets_received: stats.packets_received,
+        packets_lost: stats.packets_lost,
+        duplicates: stats.duplicates,
+        rtt_us: state.link.smoothed_rtt().map(|rtt| rtt.as_micros() as u64),
+    });
+    for (stream, outlet) in &state.outlets {
+        if outlet.spec.channel.starts_with('$') {
+            continue;
+        }
+        status.senders.push(SenderStatus {
+            destination: outlet.destination.clone(),
+            channel: outlet.spec.channel.clone(),
+            delivery: delivery_text(outlet.spec.delivery).to_owned(),
+            order: if outlet.spec.order == Order::Fifo { "fifo" } else { "none" }.to_owned(),
+            unsettled: state.link.unsettled(*stream).0,
+            dropped: state.link.dropped(*stream),
+            failed: outlet.failed.load(Ordering::Relaxed),
+            is_open: state.link.is_open(*stream),
+        });
+    }
+}
+
 impl Node {
     /// What this node says of itself now.
     #[must_use]
@@ -160,42 +195,7 @@ impl Node {
             ..Status::default()
         };
         for peer in hub.peers() {
-            let state = peer.lock();
-            let stats = state.link.stats();
-            let identity = state.identity.as_ref();
-            status.links.push(LinkStatus {
-                peer: identity.map_or_else(String::new, |identity| identity.name.clone()),
-                place: peer.place.clone(),
-                is_outbound: peer.is_outbound,
-                is_connected: state.link.is_connected(),
-                trouble: if state.link.is_connected() {
-                    String::new()
-                } else {
-                    state.trouble.clone()
-                },
-                sessions: stats.sessions,
-                packets_sent: stats.packets_sent,
-                packets_received: stats.packets_received,
-                packets_lost: stats.packets_lost,
-                duplicates: stats.duplicates,
-                rtt_us: state.link.smoothed_rtt().map(|rtt| rtt.as_micros() as u64),
-            });
-            for (stream, outlet) in &state.outlets {
-                if outlet.spec.channel.starts_with('$') {
-                    continue;
-                }
-                status.senders.push(SenderStatus {
-                    destination: outlet.destination.clone(),
-                    channel: outlet.spec.channel.clone(),
-                    delivery: delivery_text(outlet.spec.delivery).to_owned(),
-                    order: if outlet.spec.order == Order::Fifo { "fifo" } else { "none" }
-                        .to_owned(),
-                    unsettled: state.link.unsettled(*stream).0,
-                    dropped: state.link.dropped(*stream),
-                    failed: outlet.failed.load(Ordering::Relaxed),
-                    is_open: state.link.is_open(*stream),
-                });
-            }
+            add_peer(&mut status, &peer);
         }
         status
     }

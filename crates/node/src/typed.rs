@@ -10,14 +10,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidings_core::{Delivery, Order, Overflow, RetryConfig, Stage, Verdict};
+use tidings_core::{Delivery, Order, Overflow, RetryConfig, Verdict};
 
 use crate::error::{OpenError, RecvError, RequestError, SendError};
 use crate::message::{Ack, Message};
 use crate::node::{Node, Opening, ReceiverBuilder, SenderBuilder, Service};
 use crate::receiver::RawReceiver;
 use crate::request::Request;
-use crate::sender::{Drained, RawSender, Receipt};
+use crate::sender::{Drained, RawSender};
+
+mod value;
+
+pub use value::SendValue;
 
 /// How values become bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +68,12 @@ impl Codec {
 
 impl Node {
     /// A channel for values to the receivers of `address`.
-    #[must_use]
     pub fn sender<T: Serialize>(&self, address: &str) -> TypedSender<T> {
         let codec = Codec::default();
         TypedSender { raw: self.raw_sender(address), codec, values: PhantomData }
     }
 
     /// A receiver of values on the channel of that name.
-    #[must_use]
     pub fn receiver<T: DeserializeOwned>(&self, channel: &str) -> TypedReceiver<T> {
         let codec = Codec::default();
         TypedReceiver { raw: self.raw_receiver(channel), codec, values: PhantomData }
@@ -234,104 +236,6 @@ impl<T: Serialize> Sender<T> {
     #[must_use]
     pub fn raw(&self) -> &RawSender {
         &self.raw
-    }
-}
-
-/// One send of a value, to be configured, then awaited or waited for.
-#[derive(Debug)]
-#[must_use = "a send does nothing before it is awaited or waited for"]
-pub struct SendValue<'a> {
-    tx: &'a RawSender,
-    body: Vec<u8>,
-    error: Option<SendError>,
-    key: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-    until: Option<Stage>,
-    timeout: Option<Duration>,
-    priority: u8,
-}
-
-impl<'a> SendValue<'a> {
-    /// See [`crate::Send::until`].
-    pub fn until(mut self, stage: Stage) -> Self {
-        self.until = Some(stage);
-        self
-    }
-
-    /// See [`crate::Send::timeout`].
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// See [`crate::Send::priority`].
-    pub fn priority(mut self, priority: u8) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// An idempotency key.
-    pub fn idempotency_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.key = key.as_ref().to_vec();
-        self
-    }
-
-    /// See [`crate::Send::header`].
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
-        self
-    }
-
-    fn raw<'b>(tx: &'b RawSender, parts: &'b Parts) -> crate::sender::Send<'b> {
-        let mut send = tx.send(&parts.body).key(&parts.key).priority(parts.priority);
-        for (name, value) in &parts.headers {
-            send = send.header(name, value);
-        }
-        if let Some(stage) = parts.until {
-            send = send.until(stage);
-        }
-        if let Some(timeout) = parts.timeout {
-            send = send.timeout(timeout);
-        }
-        send
-    }
-
-    fn parts(self) -> Result<(&'a RawSender, Parts), SendError> {
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let Self { tx, body, key, headers, until, timeout, priority, .. } = self;
-        Ok((tx, Parts { body, key, headers, until, timeout, priority }))
-    }
-
-    /// Blocks this thread until the value has reached its stage.
-    ///
-    /// # Errors
-    /// As for [`crate::Send::wait`].
-    pub fn wait(self) -> Result<Receipt, SendError> {
-        let (tx, parts) = self.parts()?;
-        Self::raw(tx, &parts).wait()
-    }
-}
-
-struct Parts {
-    body: Vec<u8>,
-    key: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-    until: Option<Stage>,
-    timeout: Option<Duration>,
-    priority: u8,
-}
-
-impl<'a> IntoFuture for SendValue<'a> {
-    type Output = Result<Receipt, SendError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (tx, parts) = self.parts()?;
-            Self::raw(tx, &parts).await
-        })
     }
 }
 

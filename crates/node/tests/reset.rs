@@ -137,7 +137,7 @@ fn messages_in_pieces_survive_resets() {
             (0..3_000_000u32).map(|at| (at / 7) as u8 ^ number).collect()
         };
         let sender = std::thread::spawn(move || {
-            for number in 0..12 {
+            for number in 0..40 {
                 tx.send(&body(number)).timeout(SOON).wait().unwrap();
             }
             tx.drained().timeout(SOON).wait().unwrap();
@@ -147,13 +147,13 @@ fn messages_in_pieces_survive_resets() {
             let is_over = is_over.clone();
             move || {
                 while !is_over.load(Ordering::Relaxed) {
-                    std::thread::sleep(Duration::from_millis(60));
+                    std::thread::sleep(Duration::from_millis(15));
                     ends.proxy.reset();
                 }
                 ends
             }
         });
-        for number in 0..12 {
+        for number in 0..40 {
             let message = rx.recv().timeout(SOON).wait().unwrap();
             assert!(*message == body(number)[..], "message {number} is not what was sent");
         }

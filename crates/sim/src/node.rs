@@ -10,13 +10,12 @@ use tidings_core::{
     Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Refused, RetryConfig, Rng,
     Step, Time, Transmission, close_code, close_packet, earliest,
 };
-use tidings_wire::{Frame, Header, Kind, Packet, Records, packet_len};
+use tidings_wire::{Header, Kind, Packet, packet_len};
 
 use crate::Transport;
 use crate::app::{Receiver, Sender, records_of};
 use crate::dice::Dice;
 use crate::network::{End, is_datagram};
-use crate::plan::MS;
 use crate::world::Shared;
 
 /// One connection of a stream transport, or its beginning.

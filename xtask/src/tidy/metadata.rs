@@ -82,7 +82,11 @@ impl Metadata {
 
 impl Package {
     fn read(root: &Path, package: &Value) -> Self {
-        let place = |value: &Value| relative(root, Path::new(&text(value)));
+        // An example outside its package comes as `crates/node/../../examples/x.rs`.
+        let place = |value: &Value| {
+            let path = Path::new(&text(value)).to_path_buf();
+            relative(root, &path.canonicalize().unwrap_or(path))
+        };
         let targets = list(&package["targets"]).map(|target| Target {
             name: text(&target["name"]),
             path: place(&target["src_path"]),

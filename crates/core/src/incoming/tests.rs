@@ -1,0 +1,123 @@
+//! The receiving end by itself: order, duplicates, credit, verdicts.
+
+use super::*;
+
+fn incoming(delivery: u8, order: u8) -> Incoming {
+    let mut incoming = Incoming::new(&OpenFrame {
+        stream: 1,
+        purpose: 0,
+        delivery,
+        order,
+        is_rendezvous: false,
+        base: 1,
+        channel: String::new(),
+        content: String::new(),
+    });
+    incoming.accept(10, 1 << 16);
+    incoming
+}
+
+/// Hands in the messages `seqs`; gives those that are delivered.
+fn receive(incoming: &mut Incoming, base: u64, count: u32) -> Result<Vec<u64>, Refused> {
+    let mut records = Vec::new();
+    for seq in base..base + u64::from(count) {
+        tidings_wire::RecordMeta::default().encode(&seq.to_le_bytes(), &mut records);
+    }
+    let data = Data { stream: 1, attempt: 1, base, count, records: &records, at: 0 };
+    let mut out = Outbox::default();
+    incoming.receive(Time(0), &data, &mut out, 1)?;
+    Ok(delivered(&out, &records))
+}
+
+fn delivered(out: &Outbox, packet: &[u8]) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    for output in &out.outputs {
+        if let Output::Deliver { base, count, place, .. } = output {
+            let records: Vec<_> = Records::new(out.bytes(packet, *place)).collect();
+            assert_eq!(records.len(), *count as usize);
+            for (seq, record) in (*base..).zip(&records) {
+                assert_eq!(record.body, seq.to_le_bytes());
+                seqs.push(seq);
+            }
+        }
+    }
+    seqs
+}
+
+#[test]
+fn fifo_waits_for_what_is_missing() {
+    let mut incoming = incoming(1, 1);
+    assert_eq!(receive(&mut incoming, 1, 2), Ok(vec![1, 2]));
+    assert_eq!(receive(&mut incoming, 5, 2), Ok(vec![]));
+    assert_eq!(receive(&mut incoming, 4, 1), Ok(vec![]));
+    assert_eq!(incoming.received(), 2);
+    assert_eq!(receive(&mut incoming, 3, 1), Ok(vec![3, 4, 5, 6]));
+    assert_eq!((incoming.received(), incoming.retained()), (6, 0));
+}
+
+#[test]
+fn without_order_everything_comes_at_once_and_once() {
+    let mut incoming = incoming(1, 0);
+    assert_eq!(receive(&mut incoming, 3, 2), Ok(vec![3, 4]));
+    assert_eq!(receive(&mut incoming, 1, 4), Ok(vec![1, 2]));
+    assert_eq!(receive(&mut incoming, 1, 4), Ok(vec![]));
+}
+
+#[test]
+fn at_most_once_in_order_drops_what_comes_late() {
+    let mut incoming = incoming(0, 1);
+    assert_eq!(receive(&mut incoming, 3, 1), Ok(vec![3]));
+    assert_eq!(receive(&mut incoming, 1, 2), Ok(vec![]));
+    assert_eq!(receive(&mut incoming, 4, 1), Ok(vec![4]));
+    assert_eq!(incoming.received(), 4);
+}
+
+#[test]
+fn credit_moves_when_the_application_takes() {
+    let mut incoming = incoming(1, 1);
+    assert_eq!(incoming.credit(), (10, 1 << 16));
+    assert_eq!(receive(&mut incoming, 11, 1), Err(Refused::OverCredit));
+    receive(&mut incoming, 1, 10).unwrap();
+    assert_eq!(receive(&mut incoming, 11, 1), Err(Refused::OverCredit));
+    incoming.take(1, 3, 48);
+    assert_eq!(incoming.credit(), (13, (1 << 16) + 48));
+    assert_eq!(receive(&mut incoming, 11, 3), Ok(vec![11, 12, 13]));
+}
+
+#[test]
+fn a_verdict_holds_back_taken_until_it_is_understood() {
+    let mut incoming = incoming(1, 1);
+    receive(&mut incoming, 1, 4).unwrap();
+    incoming.judge(2, Verdict::Refused, String::new());
+    incoming.take(1, 4, 64);
+    assert_eq!(incoming.reported_taken(), 1);
+    incoming.skip(Time(0), (2, 1, 0), &mut Outbox::default(), 1).unwrap();
+    assert_eq!((incoming.reported_taken(), incoming.retained()), (4, 0));
+    assert!(incoming.settled().contains(2) && !incoming.settled().contains(1));
+}
+
+#[test]
+fn skipping_frees_what_waits_behind_and_its_credit() {
+    let mut incoming = incoming(1, 1);
+    receive(&mut incoming, 3, 2).unwrap();
+    let mut out = Outbox::default();
+    incoming.skip(Time(0), (1, 2, 32), &mut out, 1).unwrap();
+    assert_eq!(delivered(&out, &[]), [3, 4]);
+    assert_eq!(incoming.credit(), (12, (1 << 16) + 32));
+}
+
+#[test]
+fn what_is_wanted_back_before_it_comes_is_withdrawn_when_it_comes() {
+    let mut incoming = incoming(1, 1);
+    let mut out = Outbox::default();
+    incoming.cancel(2, &mut out, 1);
+    assert!(out.outputs.is_empty());
+    let mut records = Vec::new();
+    for _ in 0..2 {
+        tidings_wire::RecordMeta::default().encode(b"x", &mut records);
+    }
+    let data = Data { stream: 1, attempt: 1, base: 1, count: 2, records: &records, at: 0 };
+    incoming.receive(Time(0), &data, &mut out, 1).unwrap();
+    assert_eq!(out.outputs.last(), Some(&Output::Withdraw { stream: 1, seq: 2 }));
+    assert_eq!(incoming.retained(), 0);
+}

@@ -1,0 +1,206 @@
+//! The sending end by itself: numbering, credit, resending, ends.
+
+use tidings_wire::Progress;
+
+use super::*;
+use crate::{Order, Verdict};
+
+const ROOM: Room = Room { left: 4096, fresh: 4096 };
+
+fn outgoing(delivery: Delivery, overflow: Overflow) -> Outgoing {
+    let mut outgoing = Outgoing::new(OutgoingSpec {
+        purpose: 0,
+        delivery,
+        order: Order::Fifo,
+        is_rendezvous: false,
+        channel: String::new(),
+        content: String::new(),
+        capacity: 8,
+        capacity_bytes: 1 << 20,
+        overflow,
+    });
+    outgoing.phase = Phase::Announced;
+    outgoing.accepted();
+    outgoing
+}
+
+fn send(outgoing: &mut Outgoing, len: usize) -> Result<u64, Refused> {
+    let body = vec![1; len];
+    outgoing.send(Time(0), &Message { body: &body, ..Message::default() }, &mut Vec::new())
+}
+
+fn learn(outgoing: &mut Outgoing, received: u64, settled: u64, credit: u64, credit_bytes: u64) {
+    let progress = Progress {
+        stream: 1,
+        received,
+        taken: settled,
+        settled,
+        credit,
+        credit_bytes,
+        ranges: tidings_wire::Ranges::of(&[]),
+    };
+    outgoing.learn(&progress).unwrap();
+}
+
+/// The numbers of the next piece: first and count.
+fn next(outgoing: &mut Outgoing) -> Option<(u64, u32)> {
+    match outgoing.next_piece(Time(0), ROOM)? {
+        Piece::Records { sent, .. } | Piece::Fragment { sent, .. } => Some((sent.base, sent.count)),
+        Piece::Skip { base, count, .. } => Some((base, count)),
+    }
+}
+
+#[test]
+fn nothing_goes_without_credit_in_messages_or_bytes() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    for _ in 0..6 {
+        send(&mut outgoing, 56).unwrap();
+    }
+    assert_eq!(next(&mut outgoing), None);
+    learn(&mut outgoing, 0, 0, 2, 200);
+    assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((1, 2)), None));
+    learn(&mut outgoing, 0, 0, 100, 5 * 64 - 1);
+    assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((3, 2)), None));
+}
+
+#[test]
+fn a_large_message_in_front_of_small_ones_travels_in_fragments() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    send(&mut outgoing, 9000).unwrap();
+    send(&mut outgoing, 10).unwrap();
+    learn(&mut outgoing, 0, 0, 10, 1 << 20);
+    let mut got = 0;
+    for _ in 0..3 {
+        let Some(Piece::Fragment { sent, total, .. }) = outgoing.next_piece(Time(0), ROOM) else {
+            panic!("a fragment")
+        };
+        let (offset, len) = sent.fragment.unwrap();
+        assert_eq!((offset, total), (got, 9000));
+        got += len;
+    }
+    assert_eq!((got, next(&mut outgoing)), (9000, Some((2, 1))));
+}
+
+#[test]
+fn a_new_session_goes_on_behind_what_was_received() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    for _ in 0..6 {
+        send(&mut outgoing, 8).unwrap();
+    }
+    learn(&mut outgoing, 0, 0, 4, 1 << 20);
+    assert_eq!(next(&mut outgoing), Some((1, 4)));
+    learn(&mut outgoing, 2, 1, 10, 1 << 20);
+    outgoing.begin_session();
+    assert!(!outgoing.has_piece(), "it is not announced yet");
+    outgoing.phase = Phase::Announced;
+    outgoing.accepted();
+    assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((3, 2)), Some((5, 2))));
+}
+
+#[test]
+fn a_new_life_gets_what_is_unsettled_within_its_own_credit() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    for _ in 0..6 {
+        send(&mut outgoing, 8).unwrap();
+    }
+    learn(&mut outgoing, 0, 0, 6, 1 << 20);
+    next(&mut outgoing);
+    learn(&mut outgoing, 6, 2, 6, 1 << 20);
+    let mut ended = Vec::new();
+    outgoing.restart(&mut ended);
+    outgoing.begin_session();
+    assert_eq!((outgoing.origin(), ended.len()), (3, 0));
+    outgoing.phase = Phase::Announced;
+    outgoing.accepted();
+    assert_eq!(next(&mut outgoing), None, "no credit yet");
+    learn(&mut outgoing, 2, 2, 4, 1 << 20);
+    assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((3, 2)), None));
+}
+
+#[test]
+fn exactly_once_ends_unknown_with_the_life_of_the_receiver() {
+    let mut outgoing = outgoing(Delivery::ExactlyOnce, Overflow::Block);
+    for _ in 0..4 {
+        send(&mut outgoing, 8).unwrap();
+    }
+    learn(&mut outgoing, 0, 0, 3, 1 << 20);
+    next(&mut outgoing);
+    let mut ended = Vec::new();
+    outgoing.restart(&mut ended);
+    let unknown = |ticket| (ticket, Outcome::Unknown);
+    assert_eq!(ended, [unknown(1), unknown(2), unknown(3)]);
+    assert_eq!((outgoing.unsettled().0, outgoing.waiting()), (1, 1));
+}
+
+#[test]
+fn a_verdict_is_certain_only_in_the_first_life() {
+    for (lives, outcome) in [(1, Outcome::Expired), (2, Outcome::Unknown)] {
+        let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+        let mut ended = Vec::new();
+        send(&mut outgoing, 8).unwrap();
+        learn(&mut outgoing, 0, 0, 1, 1 << 20);
+        next(&mut outgoing);
+        if lives == 2 {
+            outgoing.restart(&mut ended);
+        }
+        outgoing.judge(1, Verdict::Expired.code(), &mut ended);
+        assert_eq!(ended, [(1, outcome)]);
+    }
+}
+
+#[test]
+fn what_ended_meanwhile_is_skipped_with_its_bytes() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    let mut ended = Vec::new();
+    for len in [8, 8, 200, 8] {
+        let body = vec![1; len];
+        let message = Message { body: &body, deadline: Some(Time(5)), ..Message::default() };
+        outgoing.send(Time(0), &message, &mut ended).unwrap();
+    }
+    learn(&mut outgoing, 0, 0, 9, 1 << 20);
+    next(&mut outgoing);
+    outgoing.expire(Time(5), &mut ended);
+    assert!(ended.len() == 4 && ended.iter().all(|(_, outcome)| *outcome == Outcome::Unknown));
+    outgoing.begin_session();
+    outgoing.phase = Phase::Announced;
+    outgoing.accepted();
+    let skips: Vec<_> = std::iter::from_fn(|| outgoing.next_piece(Time(6), ROOM)).take(5).collect();
+    let skip = |base, count, bytes| Piece::Skip { base, count, bytes };
+    assert_eq!(skips, [skip(1, 2, 32), skip(3, 1, 208), skip(4, 1, 16)]);
+}
+
+#[test]
+fn progress_that_cannot_be_is_refused() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    let progress = Progress {
+        stream: 1,
+        received: 1,
+        taken: 0,
+        settled: 0,
+        credit: 0,
+        credit_bytes: 0,
+        ranges: tidings_wire::Ranges::of(&[]),
+    };
+    assert_eq!(outgoing.learn(&progress), Err(Refused::Malformed));
+}
+
+#[test]
+fn everything_is_given_back_in_the_end() {
+    for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
+        let mut outgoing = outgoing(Delivery::AtLeastOnce, overflow);
+        let (mut numbered, mut rng) = (0, crate::Rng::new(3));
+        for _ in 0..2000 {
+            let _ = send(&mut outgoing, rng.below(300) as usize);
+            learn(&mut outgoing, numbered, numbered, numbered + 5, u64::MAX);
+            while let Some((base, count)) = next(&mut outgoing) {
+                numbered = base + u64::from(count) - 1;
+            }
+        }
+        learn(&mut outgoing, numbered, numbered, numbered + 50, u64::MAX);
+        while let Some((base, count)) = next(&mut outgoing) {
+            numbered = base + u64::from(count) - 1;
+        }
+        learn(&mut outgoing, numbered, numbered, numbered, u64::MAX);
+        assert_eq!((outgoing.unsettled(), outgoing.retained()), ((0, 0), 0), "{overflow:?}");
+    }
+}
