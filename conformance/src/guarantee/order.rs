@@ -132,3 +132,20 @@ pub fn selective_receive_leaves_the_others_where_they_are(sitter: Sitter) {
     assert!(nobody.is_err(), "{nobody:?} on {CHANNEL}");
     (110..120).for_each(|expected| assert_eq!(take(&mut rx), expected));
 }
+
+/// Taking from one node and from any, in turn, skips and repeats nothing.
+//= GUARANTEES.md#ORDER-1
+pub fn selective_and_plain_receives_mix(sitter: Sitter) {
+    let ends = Ends::new(sitter);
+    let mut rx = ends.receiver();
+    let tx = ends.sender();
+    (0..300).for_each(|number| put(&tx, number));
+    super::await_depth(&ends.server, 300);
+    for expected in 0..300 {
+        let recv = rx.recv().timeout(SOON);
+        let recv = if expected % 3 == 0 { recv } else { recv.from("client") };
+        let message = recv.wait().unwrap();
+        assert_eq!(super::number(&message), expected);
+    }
+    tx.drained().timeout(SOON).wait().unwrap();
+}

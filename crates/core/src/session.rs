@@ -146,3 +146,53 @@ impl Transmission {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn session() -> Session {
+        let peer = Identity { node: 1, incarnation: 1, name: String::new() };
+        let established = Established {
+            session: 1,
+            peer,
+            link: 1,
+            peer_state: 1,
+            packet_max: 1 << 20,
+            window: 0,
+        };
+        Session::new(Time(0), &established, Path::Stream, &LinkConfig::default())
+    }
+
+    /// Whether the peer counts as dead after ten seconds with this many bytes in each.
+    fn is_mute(bytes: usize) -> bool {
+        let mut session = session();
+        (1..=10).any(|second| {
+            session.heard_bytes(Time(second * SECOND), bytes);
+            session.expire(Time(second * SECOND), &LinkConfig::default())
+        })
+    }
+
+    #[test]
+    fn a_peer_that_moves_a_kibibyte_a_second_lives_and_pings_alone_are_no_life() {
+        // A damaged length makes the reader wait for a packet that never ends.
+        assert!(is_mute(0));
+        assert!(is_mute(40));
+        assert!(!is_mute(1024));
+    }
+
+    #[test]
+    fn a_ping_is_due_when_nothing_was_sent_for_long() {
+        let mut session = session();
+        assert_eq!(session.deadline(&LinkConfig::default()), Some(Time(SECOND)));
+        assert!(!session.expire(Time(SECOND), &LinkConfig::default()));
+        assert!(session.is_ping_due);
+        session.is_ping_due = false;
+        session.sent(Time(SECOND));
+        session.heard(Time(SECOND));
+        assert_eq!(session.deadline(&LinkConfig::default()), Some(Time(2 * SECOND)));
+    }
+}

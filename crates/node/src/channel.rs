@@ -25,6 +25,8 @@ pub(crate) struct ChannelConfig {
     pub capacity_bytes: u64,
     pub attempts_max: u32,
     pub dedup_window: Duration,
+    /// The channel of another node that this one is fed from.
+    pub held: Option<String>,
 }
 
 /// See the file's first line.
@@ -220,7 +222,8 @@ impl Channel {
         let count = inbox.feeds.len();
         for step in 0..count {
             let at = (inbox.turn + step) % count;
-            let is_shared = inbox.receivers > 1 || count > 1;
+            // Who takes from one node only takes a message at a time as well.
+            let is_shared = inbox.receivers > 1 || count > 1 || from.is_some();
             let feed = &mut inbox.feeds[at];
             if from.is_some_and(|from| feed.from != from) {
                 continue;

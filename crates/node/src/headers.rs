@@ -16,6 +16,23 @@ pub(crate) fn push(out: &mut Vec<u8>, name: &str, value: &[u8]) -> bool {
     is_bounded
 }
 
+/// The header with which a holding node says whose message it hands over.
+const ORIGIN: &str = "$origin";
+
+/// Appends whose message it is and how often it was delivered.
+pub(crate) fn push_origin(out: &mut Vec<u8>, attempt: u32, from: &str) -> bool {
+    let mut value = attempt.to_le_bytes().to_vec();
+    value.extend_from_slice(from.as_bytes());
+    push(out, ORIGIN, &value)
+}
+
+/// What `push_origin` has said.
+pub(crate) fn origin(encoded: &[u8]) -> Option<(u32, &str)> {
+    let (_, value) = iter(encoded).find(|(name, _)| *name == ORIGIN)?;
+    let (attempt, from) = value.split_first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*attempt), std::str::from_utf8(from).ok()?))
+}
+
 /// Walks encoded headers. What a stranger has mangled ends the walk.
 pub(crate) fn iter(mut encoded: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     std::iter::from_fn(move || {

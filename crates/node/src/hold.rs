@@ -154,7 +154,9 @@ async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
             return;
         }
         let Ok(message) = rx.recv().await else { return };
-        let headers = message.encoded_headers().to_vec();
+        let mut headers = message.encoded_headers().to_vec();
+        // Where there is no room for it, the reader sees this node as the sender.
+        let _ = crate::headers::push_origin(&mut headers, message.attempt(), &message.from());
         let key = message.key().unwrap_or_default().to_vec();
         let sent = tx
             .send(&message)

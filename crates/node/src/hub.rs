@@ -88,6 +88,8 @@ pub(crate) struct Hub {
     /// Whether another core can work while a thread of ours looks for its answer.
     pub may_spin: bool,
     pub is_closing: AtomicBool,
+    /// Whether some destination has failed, ever.
+    has_breakers: AtomicBool,
     inner: Mutex<Inner>,
     rng: Mutex<Rng>,
     requesters: Mutex<BTreeMap<(String, String), RawSender>>,
@@ -146,6 +148,7 @@ impl Hub {
             handshakes: AtomicUsize::new(0),
             may_spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
             is_closing: AtomicBool::new(false),
+            has_breakers: AtomicBool::new(false),
             inner: Mutex::new(Inner::default()),
             rng: Mutex::new(Rng::new(entropy())),
             requesters: Mutex::new(BTreeMap::new()),
@@ -209,6 +212,9 @@ impl Hub {
 
     /// Leave to call a destination.
     pub fn admit(&self, destination: &str) -> Result<(), Rejected> {
+        if !self.has_breakers.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut inner = self.lock();
         match inner.breakers.get_mut(destination) {
@@ -219,6 +225,10 @@ impl Hub {
 
     /// How a call went.
     pub fn called(&self, destination: &str, is_success: bool) {
+        if is_success && !self.has_breakers.load(Ordering::Acquire) {
+            return; // only trouble is worth remembering
+        }
+        self.has_breakers.store(true, Ordering::Release);
         let now = self.clock.now();
         let config = self.config.breaker;
         let mut inner = self.lock();
@@ -359,6 +369,7 @@ impl Hub {
             capacity_bytes: self.config.capacity_bytes,
             attempts_max: u32::MAX,
             dedup_window: self.config.dedup_window,
+            held: None,
         };
         let channel = Arc::new(Channel::new(spec.channel.clone(), config));
         inner.channels.insert(spec.channel.clone(), channel.clone());

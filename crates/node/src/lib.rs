@@ -55,7 +55,9 @@ pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
 };
 pub use receiver::{RawReceiver, Recv};
-pub use request::{RawReply, RawRequest, Request, Responder, STATUS_DROPPED, STATUS_FAILED};
+pub use request::{
+    RawReply, RawRequest, Request, Requester, Responder, STATUS_DROPPED, STATUS_FAILED,
+};
 pub use sender::{Drained, Enqueue, Pending, RawSender, Receipt, Send, TIMEOUT_DEFAULT};
 pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
 pub use tidings_core::{

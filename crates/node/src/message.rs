@@ -59,19 +59,29 @@ impl RawMessage {
     /// this node, and not acknowledged.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.attempt.max(self.origin().map_or(1, |(attempt, _)| attempt))
+    }
+
+    /// Whose it was, if another node has held it for us.
+    fn origin(&self) -> Option<(u32, &str)> {
+        self.run.channel.config.held.as_ref()?;
+        crate::headers::origin(self.record()?.meta.headers)
     }
 
     /// The channel it came on.
     #[must_use]
     pub fn channel(&self) -> &str {
-        &self.run.channel.name
+        let channel = &self.run.channel;
+        channel.config.held.as_deref().unwrap_or(&channel.name)
     }
 
     /// The name of the node that sent it.
     #[must_use]
     pub fn from(&self) -> String {
-        self.run.peer.name()
+        match self.origin() {
+            Some((_, from)) => from.to_owned(),
+            None => self.run.peer.name(),
+        }
     }
 
     /// Its body.
@@ -99,7 +109,7 @@ impl RawMessage {
     /// Its headers.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let encoded = self.record().map_or(&[][..], |record| record.meta.headers);
-        crate::headers::iter(encoded)
+        crate::headers::iter(encoded).filter(|(name, _)| !name.starts_with('$'))
     }
 
     pub(crate) fn encoded_headers(&self) -> &[u8] {

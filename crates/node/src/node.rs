@@ -17,7 +17,7 @@ use crate::hold::Attachment;
 use crate::hub::{Hub, Purpose};
 use crate::message::Ack;
 use crate::receiver::RawReceiver;
-use crate::request::{RawRequest, Request, Responder};
+use crate::request::{RawRequest, Request, Requester, Responder};
 use crate::topic::Subscription;
 
 mod builders;
@@ -317,6 +317,7 @@ impl Node {
             capacity_bytes: self.hub().config.capacity_bytes,
             attempts_max: self.hub().config.redelivery.attempts_max,
             dedup_window: self.hub().config.dedup_window,
+            held: None,
         }
     }
 
@@ -324,6 +325,14 @@ impl Node {
     /// node that this one was connected to.
     pub fn raw_request<'a>(&self, target: &str, body: &'a [u8]) -> Request<'a> {
         Request::new(self.hub(), self.target(target), Cow::Borrowed(body))
+    }
+
+    /// For many requests to one responder. See [`Node::raw_request`].
+    ///
+    /// # Errors
+    /// [`OpenError`] for an address that is none, names no channel, or a node that is closed.
+    pub fn raw_requester(&self, target: &str) -> Result<Requester, OpenError> {
+        Requester::new(self.hub(), self.target(target)?)
     }
 
     pub(crate) fn request_owned(&self, target: &str, body: Vec<u8>) -> Request<'static> {
@@ -430,7 +439,8 @@ impl Node {
         ack: Ack,
     ) -> Result<RawReceiver, OpenError> {
         let local = format!("$reader/{}", self.inner.locals.fetch_add(1, Ordering::Relaxed));
-        let builder = self.raw_receiver(&local).ack(ack);
+        let mut builder = self.raw_receiver(&local).ack(ack);
+        builder.held = (purpose == Purpose::Attach).then(|| channel.clone());
         let rx = builder.open_for(Purpose::Send)?;
         let attachment = Attachment::new(self.hub(), address, purpose, channel, local);
         Ok(rx.attached(attachment))

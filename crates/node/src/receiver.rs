@@ -130,6 +130,11 @@ impl RawReceiver {
             }
             self.current = None;
         }
+        if from.is_some()
+            && let Some(cursor) = self.current.take()
+        {
+            self.channel.put_back(cursor); // what it holds may be from that node
+        }
         self.poll_inbox(from, cx)
     }
 

@@ -173,8 +173,9 @@ pub struct Request<'a> {
     body: std::borrow::Cow<'a, [u8]>,
     timeout: Duration,
     retry: RetryConfig,
-    rng: Rng,
+    rng: Option<Rng>,
     backoff: Backoff,
+    prepared: Option<RawSender>,
     state: Asking,
     alarm: Alarm,
     since: Option<Instant>,
@@ -201,8 +202,9 @@ impl<'a> Request<'a> {
             body,
             timeout: TIMEOUT_DEFAULT,
             retry,
-            rng: Rng::new(hub.random()),
+            rng: None,
             backoff: Backoff::new(retry),
+            prepared: None,
             state: Asking::Start,
             alarm: Alarm::default(),
             since: None,
@@ -229,20 +231,26 @@ impl<'a> Request<'a> {
         self.address.as_ref().map_or_else(|_| String::new(), Address::endpoint)
     }
 
-    fn start(&mut self) -> Result<(), RequestError> {
-        let address = match &self.address {
-            Ok(address) => address.clone(),
+    /// The sender that carries the request.
+    fn prepare(&mut self) -> Result<RawSender, RequestError> {
+        match &self.address {
+            Ok(address) => Ok(requester(&self.hub, address)?),
             Err(_) => {
                 let taken = std::mem::replace(&mut self.address, Err(OpenError::Closed));
-                return Err(RequestError::Open(taken.err().unwrap_or(OpenError::Closed)));
+                Err(RequestError::Open(taken.err().unwrap_or(OpenError::Closed)))
             }
+        }
+    }
+
+    fn start(&mut self) -> Result<(), RequestError> {
+        let tx = match self.prepared.clone().filter(|tx| tx.refusal().is_none()) {
+            Some(tx) => tx,
+            None => self.prepare()?,
         };
-        let destination = address.endpoint();
-        if let Err(rejected) = self.hub.admit(&destination) {
-            let retry_after = rejected.retry_after;
+        if let Err(rejected) = self.hub.admit(&tx.peer().place) {
+            let (destination, retry_after) = (tx.peer().place.clone(), rejected.retry_after);
             return Err(SendError::CircuitOpen { destination, retry_after }.into());
         }
-        let tx = requester(&self.hub, &address)?;
         let since = *self.since.get_or_insert_with(Instant::now);
         let left = self.timeout.saturating_sub(since.elapsed());
         let (id, slot) = tx.peer().lock().replies.register();
@@ -327,7 +335,9 @@ impl<'a> Request<'a> {
         if !is_safe || !self.hub.budget(&self.destination(), self.retry.budget_percent) {
             return Err(error);
         }
-        match self.backoff.failed(&mut self.rng) {
+        let hub = &self.hub;
+        let rng = self.rng.get_or_insert_with(|| Rng::new(hub.random()));
+        match self.backoff.failed(rng) {
             Some(wait) if self.since.is_none_or(|since| since.elapsed() + wait < self.timeout) => {
                 self.leave();
                 self.state = Asking::Backoff { until: Instant::now() + wait };
@@ -357,7 +367,9 @@ impl<'a> Request<'a> {
     /// As awaiting it.
     pub fn wait(mut self) -> Result<RawReply, RequestError> {
         let deadline = self.hub.instant_after(self.timeout);
-        let peer = self.address.as_ref().ok().map(|address| self.hub.peer_at(address));
+        let known = self.prepared.as_ref().map(|tx| tx.peer().clone());
+        let dialled = || self.address.as_ref().ok().map(|address| self.hub.peer_at(address));
+        let peer = known.or_else(dialled);
         let result = wait::block_on(&mut self, || peer.clone(), deadline);
         match result {
             Ok(Some(result)) => result,
@@ -425,6 +437,29 @@ impl Future for Request<'_> {
 impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+/// Asks one responder again and again, without looking its address up each time.
+#[derive(Clone, Debug)]
+pub struct Requester {
+    hub: Arc<Hub>,
+    address: Address,
+    tx: RawSender,
+}
+
+impl Requester {
+    pub(crate) fn new(hub: &Arc<Hub>, address: Address) -> Result<Self, OpenError> {
+        let tx = requester(hub, &address)?;
+        Ok(Self { hub: hub.clone(), address, tx })
+    }
+
+    /// As [`crate::Node::raw_request`].
+    pub fn request<'a>(&self, body: &'a [u8]) -> Request<'a> {
+        let address = Ok(self.address.clone());
+        let mut request = Request::new(&self.hub, address, std::borrow::Cow::Borrowed(body));
+        request.prepared = Some(self.tx.clone());
+        request
     }
 }
 

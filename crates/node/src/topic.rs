@@ -75,6 +75,7 @@ impl Topics {
             capacity_bytes: hub.config.capacity_bytes,
             attempts_max: 1,
             dedup_window: hub.config.dedup_window,
+            held: None,
         };
         let channel = match hub.channel(PUBLISH, config) {
             Ok(channel) | Err(channel) => channel,

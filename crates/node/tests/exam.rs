@@ -88,6 +88,7 @@ sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
     scenario_26_priorities_overtake_and_never_starve,
     scenario_29_a_blocked_sender_goes_on_when_the_full_receiver_goes,
     scenario_30_bytes_are_accounted_for_exactly,
+    selective_and_plain_receives_mix,
     selective_receive_leaves_the_others_where_they_are,
     taking_back_against_taking_has_one_winner,
     try_recv_never_waits,

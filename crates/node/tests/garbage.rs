@@ -390,7 +390,7 @@ fn scenario_8_a_peer_that_lies_after_its_handshake_is_cut_off() {
                 0 => random(round, 5000),
                 1 => header(4, u32::MAX & !7),
                 2 => {
-                    // A sound packet of frames that are nonsense: random bytes, well sealed.
+                    // A packet of this session with nonsense in it.
                     let mut batch = header(4, 24 + 64);
                     batch[8..12].copy_from_slice(&session.to_le_bytes());
                     batch[16] = 1;
@@ -424,10 +424,7 @@ fn scenario_8_a_peer_that_lies_after_its_handshake_is_cut_off() {
             cut_off += 1;
         }
         let status = server.status();
-        println!(
-            "{} malformed, {} refused",
-            status.connections_malformed, status.packets_refused
-        );
+        println!("{} malformed, {} refused", status.connections_malformed, status.packets_refused);
         assert!(status.connections_malformed + status.packets_refused >= cut_off);
         transfer.end();
         no_panics();
@@ -446,8 +443,10 @@ fn a_full_table_of_descriptors_is_survived() {
             assert_eq!(child.line(), "listening");
             let client = Node::builder().start().wait().unwrap();
             let ask = |client: &Node| {
-                let answer =
-                    client.raw_request(&place.channel("echo"), b"still there?").timeout(SOON).wait();
+                let answer = client
+                    .raw_request(&place.channel("echo"), b"still there?")
+                    .timeout(SOON)
+                    .wait();
                 assert_eq!(&*answer.unwrap(), b"still there?");
             };
             ask(&client);

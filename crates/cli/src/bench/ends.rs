@@ -189,7 +189,8 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
     match case.caller {
         Caller::Blocking => {
             let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
-            let ask = || node.raw_request(&target, &body).timeout(PATIENCE).wait();
+            let requester = node.raw_requester(&target).map_err(|error| trouble(&error))?;
+            let ask = || requester.request(&body).timeout(PATIENCE).wait();
             for _ in 0..200 {
                 ask().map_err(|error| trouble(&error))?;
             }
@@ -202,14 +203,15 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
         }
         Caller::Async => runtime()?.block_on(async {
             let node = Node::builder().start().await.map_err(|error| trouble(&error))?;
+            let requester = node.raw_requester(&target).map_err(|error| trouble(&error))?;
             for _ in 0..200 {
-                let reply = node.raw_request(&target, &body).timeout(PATIENCE).await;
+                let reply = requester.request(&body).timeout(PATIENCE).await;
                 reply.map_err(|error| trouble(&error))?;
             }
             let (mut pace, since) = (Pace::new(case.rate), Instant::now());
             while since.elapsed() < case.duration {
                 let due = pace.next();
-                let reply = node.raw_request(&target, &body).timeout(PATIENCE).await;
+                let reply = requester.request(&body).timeout(PATIENCE).await;
                 reply.map_err(|error| trouble(&error))?;
                 times.push(due.elapsed().as_nanos() as u64);
             }

@@ -143,7 +143,8 @@ impl Link {
         }
     }
 
-    /// How many receivers wait on a rendezvous stream now.
+    /// How many receivers wait on a rendezvous stream now. A receiver that gets a message waits no
+    /// longer: say so before `take`, which would otherwise let one message too many come.
     pub fn set_waiting(&mut self, now: Time, stream: u32, waiting: u32) {
         if let Some(incoming) = self.incoming.get_mut(&stream) {
             incoming.set_waiting(waiting);

@@ -140,6 +140,7 @@ pub struct ReceiverBuilder {
     pub(super) capacity_bytes: u64,
     pub(super) attempts_max: u32,
     pub(super) dedup_window: Duration,
+    pub(super) held: Option<String>,
 }
 
 impl ReceiverBuilder {
@@ -208,6 +209,7 @@ impl ReceiverBuilder {
             capacity_bytes: self.capacity_bytes,
             attempts_max: self.attempts_max,
             dedup_window: self.dedup_window,
+            held: self.held,
         };
         let channel = hub.channel(&self.channel, config).map_err(|channel| OpenError::Content {
             channel: self.channel.clone(),
