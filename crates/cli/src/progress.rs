@@ -26,6 +26,11 @@ impl Progress {
         }
     }
 
+    /// Whether there is anybody to draw for.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// Draws the line if it is time to.
     pub(crate) fn update(&mut self, text: impl FnOnce() -> String) {
         if !self.is_on {

@@ -214,6 +214,10 @@ pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     let (read, mut settling) = thread::scope(|scope| {
         let settler = scope.spawn(move || settling.follow(ended));
         let read = feeding.run(&mut bodies, items);
+        while feeding.progress.is_on() && !settler.is_finished() {
+            feeding.draw();
+            thread::sleep(Duration::from_millis(5));
+        }
         (read, settler.join())
     });
     feeding.progress.clear();
@@ -277,14 +281,24 @@ impl Feeding<'_> {
             if items.send(item).is_err() || is_over {
                 break;
             }
-            let (elapsed, settled) = (self.started.elapsed(), &self.settled);
-            self.progress.update(|| {
-                let settled = settled.load(Ordering::Relaxed);
-                let rate = show_rate(settled as f64 / elapsed.as_secs_f64());
-                format!("{} sent, {settled} settled, {rate}", count(number, "message"))
-            });
+            self.draw();
         }
         Ok(())
+    }
+
+    fn draw(&mut self) {
+        let (sender, settled, accepted) = (self.sender, &self.settled, &self.accepted);
+        let elapsed = self.started.elapsed();
+        self.progress.update(|| {
+            let accepted = count(accepted.load(Ordering::Relaxed), "message");
+            let settled = settled.load(Ordering::Relaxed);
+            let rate = show_rate(settled as f64 / elapsed.as_secs_f64());
+            if sender.is_open() {
+                format!("{accepted} sent, {settled} settled, {rate}")
+            } else {
+                format!("{accepted} to send, waiting for a receiver")
+            }
+        });
     }
 
     /// Waits for this message's turn; whether Ctrl-C came meanwhile.

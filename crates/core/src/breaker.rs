@@ -168,6 +168,7 @@ mod tests {
         breaker
     }
 
+    //= GUARANTEES.md#BREAKER-1
     #[test]
     fn five_failures_in_a_row_open_it() {
         let mut breaker = opened();

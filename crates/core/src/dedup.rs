@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    //= GUARANTEES.md#DEDUP-1
     #[test]
     fn it_agrees_with_a_plain_set_over_long_random_histories() {
         for seed in 0..50u64 {

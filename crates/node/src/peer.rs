@@ -69,6 +69,8 @@ pub(crate) struct State {
     is_transmit_planned: bool,
     transmit_at: Option<Time>,
     has_heard: bool,
+    /// It has said goodbye, and nobody here can call it back.
+    has_left: bool,
     harvest_at: Option<Time>,
     harvest_delay: Duration,
     fresh_read: bool,
@@ -139,6 +141,7 @@ impl Peer {
                 is_transmit_planned: false,
                 transmit_at: None,
                 has_heard: false,
+                has_left: false,
                 harvest_at: None,
                 harvest_delay: hub.config.link.ack_delay,
                 fresh_read: false,
@@ -191,6 +194,7 @@ impl Peer {
         reading.buffer = rest;
         reading.max = READ_MIN;
         state.generation += 1;
+        state.has_left = false;
         state.identity = Some(established.peer.clone());
         state.outbound.clear();
         let path = match connection.shape() {
@@ -352,6 +356,11 @@ impl Peer {
             let _ = connection.try_send(&[[IoSlice::new(&close), IoSlice::new(&[])]]);
         }
         self.detach(&mut state, "the node is closed".to_owned());
+    }
+
+    /// Whether it has said goodbye, so that to wait for it is in vain.
+    pub fn has_left(&self) -> bool {
+        self.lock().has_left
     }
 
     /// Messages that this node has accepted for the peer and that are not settled.

@@ -243,3 +243,34 @@ fn close_drains_and_says_what_was_left() {
     tx.send(b"left").wait().unwrap();
     assert_eq!(lonely.close().timeout(Duration::from_millis(100)).wait().left(), 1);
 }
+
+//= GUARANTEES.md#SECURITY-1
+#[test]
+fn a_listener_off_loopback_without_tls_has_to_be_asked_for() {
+    let node = Node::builder().start().wait().unwrap();
+    for address in ["tcp://0.0.0.0:0", "tcp://[::]:0", "udp://0.0.0.0:0"] {
+        let refused = node.listen(address).wait().unwrap_err();
+        assert_eq!(refused.code(), "E0105", "{address}: {refused}");
+    }
+    let node = Node::builder().insecure(true).start().wait().unwrap();
+    node.listen("tcp://0.0.0.0:0").wait().unwrap();
+}
+
+//= GUARANTEES.md#KEY-1
+#[test]
+fn a_key_has_its_effect_once() {
+    let (server, client, local) = pair("tcp://127.0.0.1:0");
+    let mut rx = server.raw_receiver("keys").open().wait().unwrap();
+    let address = format!("{local}/keys");
+    let tx = client.raw_sender(&address).delivery(Delivery::ExactlyOnce).open().wait().unwrap();
+    let again = client.raw_sender(&address).delivery(Delivery::ExactlyOnce).open().wait().unwrap();
+    tx.send(b"first").key("k").wait().unwrap();
+    assert_eq!(&*rx.recv().timeout(SOON).wait().unwrap(), b"first");
+    for tx in [&tx, &again] {
+        tx.send(b"a retry").key("k").wait().unwrap();
+    }
+    again.send(b"another").key("l").wait().unwrap();
+    assert_eq!(&*rx.recv().timeout(SOON).wait().unwrap(), b"another");
+    drop(rx);
+    tx.drained().timeout(SOON).wait().unwrap();
+}

@@ -98,7 +98,9 @@ impl Close {
         }
         loop {
             let unsettled: Vec<_> = hub.peers().iter().flat_map(|peer| peer.unsettled()).collect();
-            if unsettled.is_empty() || hub.clock.now() >= deadline {
+            let is_worth_waiting =
+                hub.peers().iter().any(|peer| !peer.has_left() && !peer.unsettled().is_empty());
+            if !is_worth_waiting || hub.clock.now() >= deadline {
                 stop(&hub);
                 return CloseReport { unsettled };
             }

@@ -77,6 +77,8 @@ impl Peer {
             }
             Output::Restarted => state.replies.fail_all(),
             Output::Lost { cause } => {
+                let goodbye = LostCause::Closed(tidings_core::close_code::GOODBYE);
+                state.has_left = cause == goodbye && !self.is_outbound;
                 let trouble = match cause {
                     LostCause::Closed(code) => crate::hub::close_text(code),
                     LostCause::Mute => "the peer does not answer".to_owned(),

@@ -1,0 +1,120 @@
+//! No heap allocation a message after warm-up, on the thread that sends and on the one that
+//! receives. What a burst costs is shared by its messages: a packet has one buffer.
+
+use std::sync::mpsc::channel;
+
+use allocation_counter::measure;
+use tidings::prelude::*;
+use tidings_conformance::{SOON, Sitter, within_a_minute};
+
+const WARM_UP: usize = 20_000;
+const COUNT: usize = 50_000;
+/// A buffer for every so many messages of a burst at the most.
+const SHARE_MAX: f64 = 0.02;
+
+fn pair(sitter: Sitter) -> (RawSender, RawReceiver, [Node; 2], tidings_conformance::Place) {
+    let place = sitter.place();
+    let server = Node::bind(place.address()).wait().unwrap();
+    let rx = server.raw_receiver("x").open().wait().unwrap();
+    let client = Node::builder().start().wait().unwrap();
+    let tx = client.raw_sender(&place.channel("x")).open().wait().unwrap();
+    (tx, rx, [server, client], place)
+}
+
+/// So that the zeros below mean something.
+#[test]
+fn the_counter_counts_this_thread_only() {
+    let mut counted = 0;
+    let info = measure(|| {
+        drop(std::hint::black_box(vec![1u8; 100]));
+        counted = 1;
+    });
+    assert_eq!((info.count_total, counted), (1, 1));
+}
+
+fn burst(sitter: Sitter, len: usize) {
+    let (tx, mut rx, nodes, _place) = pair(sitter);
+    let body = vec![7; len];
+    let (warm, is_warm) = channel();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..WARM_UP {
+            tx.send(&body).wait().unwrap();
+        }
+        is_warm.recv().unwrap();
+        let info = measure(|| {
+            for _ in 0..COUNT {
+                tx.send(&body).wait().unwrap();
+            }
+        });
+        tx.drained().timeout(SOON).wait().unwrap();
+        info.count_total
+    });
+    let mut receive = |count: usize| {
+        for _ in 0..count {
+            assert_eq!(rx.recv().timeout(SOON).wait().unwrap().len(), len);
+        }
+    };
+    receive(WARM_UP);
+    warm.send(()).unwrap();
+    let received = measure(|| receive(COUNT)).count_total;
+    drop(rx);
+    let sent = sender.join().unwrap();
+    let share = |count: u64| count as f64 / COUNT as f64;
+    println!(
+        "{sitter:?}, {len} bytes, burst: {sent} allocations to send {COUNT} ({:.4} each), \
+         {received} to receive ({:.4} each)",
+        share(sent),
+        share(received)
+    );
+    assert!(share(sent) < SHARE_MAX, "{sent} allocations to send {COUNT} messages");
+    assert!(share(received) < SHARE_MAX, "{received} allocations to receive {COUNT} messages");
+    drop(nodes);
+}
+
+#[test]
+fn a_burst_allocates_nothing_a_message() {
+    within_a_minute("burst", || {
+        for sitter in [Sitter::Tcp, Sitter::Unix] {
+            for len in [0, 64, 1024] {
+                burst(sitter, len);
+            }
+        }
+    });
+}
+
+/// One message at a time, each way: every one is a packet of its own.
+#[test]
+fn a_ping_pong_allocates_little() {
+    within_a_minute("ping-pong", || {
+        const ROUNDS: usize = 5000;
+        for sitter in [Sitter::Tcp, Sitter::Unix] {
+            let (tx, mut rx, near, _near_place) = pair(sitter);
+            let (back, mut answers, far, _far_place) = pair(sitter);
+            let (done, is_done) = channel();
+            let echo = std::thread::spawn(move || {
+                let mut round = || {
+                    let message = rx.recv().timeout(SOON).wait().unwrap();
+                    back.send(&message).wait().unwrap();
+                };
+                (0..1000).for_each(|_| round());
+                let info = measure(|| (0..ROUNDS).for_each(|_| round()));
+                is_done.recv().unwrap();
+                info.count_total
+            });
+            let mut round = || {
+                tx.send(&[7; 64]).wait().unwrap();
+                assert_eq!(answers.recv().timeout(SOON).wait().unwrap().len(), 64);
+            };
+            (0..1000).for_each(|_| round());
+            let asked = measure(|| (0..ROUNDS).for_each(|_| round())).count_total;
+            done.send(()).unwrap();
+            let echoed = echo.join().unwrap();
+            println!(
+                "{sitter:?}: {:.2} allocations a round trip here, {:.2} there",
+                asked as f64 / ROUNDS as f64,
+                echoed as f64 / ROUNDS as f64
+            );
+            drop((near, far));
+        }
+    });
+}
