@@ -1,8 +1,8 @@
 //! Messages that a node holds for others: a reader attaches from afar, and what the channel holds
 //! is handed to it one by one, when it waits for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tidings_core::{Delivery, IncomingSpec, Order, OutgoingSpec, Overflow, RefuseCode, Stage};
@@ -23,7 +23,28 @@ pub(crate) struct Attachment {
 }
 
 #[derive(Debug, Default)]
-struct Shared(Mutex<(Option<String>, Vec<Waker>)>);
+struct Shared(Mutex<SharedInner>);
+
+#[derive(Debug, Default)]
+struct SharedInner {
+    refusal: Option<String>,
+    is_accepted: bool,
+    wakers: Vec<Waker>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, SharedInner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut SharedInner)) {
+        let mut inner = self.lock();
+        change(&mut inner);
+        for waker in inner.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}
 
 impl Drop for Attachment {
     fn drop(&mut self) {
@@ -52,14 +73,25 @@ impl Attachment {
 
     /// Why the other node does not want to, once it has said so.
     pub fn refusal(&self) -> Option<String> {
-        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.shared.lock().refusal.clone()
     }
 
     pub fn register(&self, waker: &Waker) {
-        let mut inner = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.1.iter().any(|known| known.will_wake(waker)) {
-            inner.1.push(waker.clone());
+        let mut inner = self.shared.lock();
+        if !inner.wakers.iter().any(|known| known.will_wake(waker)) {
+            inner.wakers.push(waker.clone());
         }
+    }
+
+    /// Waits until the other node has answered, one way or the other.
+    pub async fn answered(&self) {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            let inner = self.shared.lock();
+            let is_answered = inner.is_accepted || inner.refusal.is_some();
+            if is_answered { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -87,16 +119,15 @@ async fn stay(
         let tx = RawSender::open(&hub, &peer, spec, None);
         let refusal = std::future::poll_fn(|cx| {
             tx.register(cx.waker());
-            tx.refusal().map_or(std::task::Poll::Pending, std::task::Poll::Ready)
+            if tx.is_open() && !shared.lock().is_accepted {
+                shared.tell(|inner| inner.is_accepted = true);
+            }
+            tx.refusal().map_or(Poll::Pending, Poll::Ready)
         });
         if let SendError::Refused { code, text, .. } = refusal.await
             && code != RefuseCode::Closed
         {
-            let mut inner = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.0 = Some(text);
-            for waker in inner.1.drain(..) {
-                waker.wake();
-            }
+            shared.tell(|inner| inner.refusal = Some(text));
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -144,11 +175,7 @@ async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
             tx.register(cx.waker());
             let is_welcome = peer.lock().link.has_credit(tx.stream());
             let is_over = tx.refusal().is_some();
-            if is_welcome || is_over {
-                std::task::Poll::Ready(is_over)
-            } else {
-                std::task::Poll::Pending
-            }
+            if is_welcome || is_over { Poll::Ready(is_over) } else { Poll::Pending }
         });
         if welcome.await {
             return;

@@ -416,7 +416,9 @@ impl Node {
         Ok(())
     }
 
-    /// Subscribes to the topics at the node at `address` that fit one of the patterns.
+    /// Subscribes to the topics at the node at `address` that fit one of the patterns. Done when
+    /// that node has taken the subscription; if it is not there, after 5 s, and the subscription
+    /// is made when it comes.
     pub fn subscribe(
         &self,
         address: &str,
@@ -426,6 +428,11 @@ impl Node {
         Opening::new(async move {
             let address: Address = address.parse()?;
             let rx = node.attached(&address, Purpose::Subscribe, patterns, Ack::Auto)?;
+            // What is published after this is not missed, if the node is there at all.
+            tokio::select! {
+                () = rx.answered() => {}
+                () = node.hub().nap(crate::sender::TIMEOUT_DEFAULT) => {}
+            }
             Ok(Subscription::new(rx))
         })
     }

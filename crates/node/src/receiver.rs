@@ -53,6 +53,13 @@ impl RawReceiver {
         self
     }
 
+    /// Waits until the node that it takes from has answered.
+    pub(crate) async fn answered(&self) {
+        if let Some(remote) = &self.remote {
+            remote.answered().await;
+        }
+    }
+
     /// The channel's name.
     #[must_use]
     pub fn channel(&self) -> &str {

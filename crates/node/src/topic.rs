@@ -98,19 +98,19 @@ impl Topics {
         }
     }
 
-    /// Ends a subscription.
-    pub fn remove(&self, peer: &Peer, stream: u32) {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = subscribers.iter().position(|subscriber| {
-            subscriber.stream == stream && std::ptr::eq(&*subscriber.peer, peer)
+    /// Ends a subscription, soon: its caller holds the peer's lock, and publishing takes that one
+    /// after ours.
+    pub fn remove(self: &Arc<Self>, peer: &Arc<Peer>, stream: u32) {
+        let (topics, gone) = (self.clone(), peer.clone());
+        peer.hub.runtime.spawn(async move {
+            let mut subscribers = topics.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = subscribers.iter().position(|subscriber| {
+                subscriber.stream == stream && Arc::ptr_eq(&subscriber.peer, &gone)
+            });
+            let ended = at.map(|at| subscribers.swap_remove(at));
+            drop(subscribers);
+            drop(ended); // its last handle takes the peer's lock
         });
-        let gone = at.map(|at| subscribers.swap_remove(at));
-        drop(subscribers);
-        if let Some(gone) = gone {
-            // Its last handle must not be dropped under the peer's lock, which the caller holds.
-            let runtime = gone.peer.hub.runtime.clone();
-            runtime.spawn(async move { drop(gone) });
-        }
     }
 }
 
@@ -155,7 +155,6 @@ pub(crate) fn offered_subscribe(
         state.link.refuse(stream, RefuseCode::Other, "a pattern with an empty level");
         return;
     }
-    state.link.accept(hub.clock.now(), stream, 1, 1024);
     peer.bind(state, stream, None, (false, false));
     let (peer, local) = (peer.clone(), spec.content.clone());
     // Opening takes the peer's lock, which our caller holds.
@@ -173,9 +172,21 @@ pub(crate) fn offered_subscribe(
         };
         let tx = RawSender::open(&peer.hub, &peer, spec, None);
         let mut subscribers = topics.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        if subscribers.len() < SUBSCRIBERS_MAX {
+        let has_room = subscribers.len() < SUBSCRIBERS_MAX;
+        let known = peer.clone();
+        if has_room {
             subscribers.push(Subscriber { peer, stream, patterns, tx });
         }
+        drop(subscribers);
+        // Accepted only now: what is published from here on reaches it.
+        let now = known.hub.clock.now();
+        let mut state = known.lock();
+        if has_room {
+            state.link.accept(now, stream, 1, 1024);
+        } else {
+            state.link.refuse(stream, RefuseCode::TooMany, "too many subscriptions");
+        }
+        known.transmit(&mut state, now);
     });
 }
 

@@ -10,8 +10,12 @@ use tidings_conformance::{SOON, Sitter, descriptors_of, eventually, resident_of,
 fn scenario_12_what_is_opened_and_closed_leaves_nothing_behind() {
     within_a_minute("many", || {
         for sitter in Sitter::ALL {
+            let t = std::time::Instant::now();
             senders(sitter);
+            println!("S {:?}", t.elapsed());
+            let t = std::time::Instant::now();
             nodes(sitter);
+            println!("N {:?}", t.elapsed());
         }
     });
 }
@@ -34,9 +38,11 @@ fn senders(sitter: Sitter) {
             let message = message.unwrap_or_else(|error| panic!("{sitter:?} {round}: {error}"));
             assert_eq!(*message, round.to_le_bytes());
         }
+        let t = std::time::Instant::now();
         for tx in senders {
             tx.close().timeout(SOON).wait().unwrap();
         }
+        println!("C {:?}", t.elapsed());
         weights.push(resident_of(std::process::id()));
     }
     eventually("the client has forgotten them", || client.status().senders.is_empty());

@@ -20,7 +20,9 @@ fn scenario_13_shutdown_during_traffic_from_many_threads() {
         for sitter in Sitter::ALL {
             for end in [End::CloseBoth, End::CloseServer, End::CloseClient, End::Drop] {
                 for round in 0..3 {
+                    let t = std::time::Instant::now();
                     shutdown(sitter, end, round);
+                    println!("{end:?} {:?}", t.elapsed());
                 }
             }
         }

@@ -72,7 +72,8 @@ pub(crate) struct World {
     hosts: Vec<Host>,
     produce: Vec<Dice>,
     events: u64,
-    calm_since: u64,
+    calm_since: u64, // since when nothing more was delivered, in the healed world
+    delivered: u64,
     probed: bool,
     ambush: Dice,
 }
@@ -114,7 +115,7 @@ impl World {
             })
             .collect();
         let ambush = Dice::new(seed, "ambush", 0);
-        Self { sh, hosts, produce, events: 0, calm_since: 0, probed: false, ambush }
+        Self { sh, hosts, produce, events: 0, calm_since: 0, delivered: 0, probed: false, ambush }
     }
 
     pub fn run(mut self, seed: u64, options: &Options) -> Report {
@@ -458,6 +459,10 @@ impl World {
                 peers.values_mut().for_each(|peer| peer.poll_all(sh, false))
             });
         }
+        if self.delivered != self.sh.oracle.delivered {
+            self.delivered = self.sh.oracle.delivered;
+            self.calm_since = self.sh.now; // slow, but it moves
+        }
         let peers =
             || self.hosts.iter().flat_map(|host| host.peers.iter().flat_map(|p| p.values()));
         let is_quiet = self.sh.left.iter().all(|left| *left == 0) && peers().all(Peer::is_quiet);
@@ -475,7 +480,7 @@ impl World {
         } else if self.sh.now > self.calm_since + PATIENCE {
             let unrest: Vec<String> =
                 peers().filter(|peer| !peer.is_quiet()).map(Peer::unrest).collect();
-            let text = format!("no rest {} s after healing: {unrest:?}", PATIENCE / SECOND);
+            let text = format!("nothing moved for {} s: {unrest:?}", PATIENCE / SECOND);
             self.sh.oracle.fail("I25", text);
         }
         self.sh.queue.push(self.sh.now + 200 * MS, Event::Check);

@@ -45,8 +45,8 @@ impl Peer {
                     task.abort();
                 }
                 let topics = self.hub.lock().topics.clone();
-                if let Some(topics) = topics {
-                    topics.remove(self, stream);
+                if let (Some(topics), Some(me)) = (topics, self.me.upgrade()) {
+                    topics.remove(&me, stream);
                 }
                 if let Some(feed) = state.feeds.remove(&stream)
                     && let Some(channel) = feed.channel
