@@ -57,7 +57,11 @@ pub(crate) async fn send(to: &dyn Connection, head: &[u8], tail: &[u8]) {
     assert_eq!(sent, whole);
 }
 
-pub(crate) async fn recv(from: &dyn Connection, into: &mut BytesMut, max: usize) -> io::Result<usize> {
+pub(crate) async fn recv(
+    from: &dyn Connection,
+    into: &mut BytesMut,
+    max: usize,
+) -> io::Result<usize> {
     let received = tokio::time::timeout(SOON, poll_fn(|cx| from.poll_recv(cx, into, max))).await;
     received.expect("something to receive").map(|received| received.len)
 }

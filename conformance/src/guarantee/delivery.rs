@@ -1,7 +1,7 @@
 //! How often a message arrives while both ends live. What happens when one dies is in `lives`.
 
-use tidings::prelude::*;
 use tidings::Order;
+use tidings::prelude::*;
 
 use super::{Ends, await_depth, nothing_comes, number, put, take};
 use crate::{SOON, Sitter, WHILE, eventually};
@@ -41,7 +41,10 @@ pub fn at_most_once_is_never_there_twice(sitter: Sitter) {
         taken.dedup();
         assert_eq!(taken.len(), count, "some came twice");
         let is_lossless = !sitter.is_datagram();
-        assert!(count == COUNT as usize || !is_lossless, "{count} of {COUNT}: streams lose nothing");
+        assert!(
+            count == COUNT as usize || !is_lossless,
+            "{count} of {COUNT}: streams lose nothing"
+        );
         assert!(count > 0);
     }
 }
@@ -203,4 +206,50 @@ pub fn try_recv_never_waits(sitter: Sitter) {
     tx.drained().timeout(SOON).wait().unwrap();
     let _ = ends.server.close().wait();
     assert!(matches!(rx.try_recv(), Err(RecvError::Closed)));
+}
+
+/// Two sends with one key are handed over once, and both are told that it is done; other keys, and
+/// messages without one, are not touched by it.
+//= GUARANTEES.md#KEY-1
+pub fn two_sends_with_one_key_are_handed_over_once(sitter: Sitter) {
+    let ends = Ends::new(sitter);
+    let mut rx = ends.receiver();
+    let tx = ends.sender();
+    let mut sent = Vec::new();
+    for key in ["a", "b", "a", "", "", "b", "c"] {
+        let send = tx.send(key.as_bytes()).key(key).until(Stage::Processed).timeout(SOON);
+        sent.push(send.enqueue().wait().unwrap());
+    }
+    for expected in ["a", "b", "", "", "c"] {
+        assert_eq!(&*rx.recv().timeout(SOON).wait().unwrap(), expected.as_bytes());
+    }
+    nothing_comes(&mut rx, WHILE);
+    for pending in sent {
+        assert_eq!(pending.wait().unwrap().stage(), Stage::Processed);
+    }
+    // Another sender of the same channel, another link: the key is the channel's.
+    let (_other, other) = ends.another("other");
+    other.send(b"a").key("a").wait().unwrap();
+    other.send(b"d").key("d").wait().unwrap();
+    assert_eq!(&*rx.recv().timeout(SOON).wait().unwrap(), b"d");
+}
+
+/// A message with a key that is handed back is no repeat: it comes again.
+//= GUARANTEES.md#KEY-1
+//= GUARANTEES.md#DELIVERY-2
+pub fn a_key_does_not_keep_a_nacked_message_away(sitter: Sitter) {
+    let ends = Ends::new(sitter);
+    let mut rx = ends.receiver();
+    let tx = ends.sender();
+    tx.send(b"x").key("k").wait().unwrap();
+    for attempt in 1..=3 {
+        let message = rx.recv().timeout(SOON).wait().unwrap();
+        assert_eq!((&*message, message.attempt()), (&b"x"[..], attempt));
+        if attempt < 3 {
+            message.nack();
+        }
+    }
+    tx.drained().timeout(SOON).wait().unwrap();
+    tx.send(b"y").key("k").until(Stage::Processed).timeout(SOON).wait().unwrap();
+    nothing_comes(&mut rx, WHILE);
 }

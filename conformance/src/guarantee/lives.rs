@@ -244,7 +244,5 @@ pub fn a_thread_that_stops_waiting_hands_its_connection_back(sitter: Sitter) {
         eventually("the acknowledgement is heard", || tx.unsettled().0 == 0);
     }
     let _ = server.close().wait();
-    eventually("the end is heard", || {
-        client.status().links.iter().all(|link| !link.is_connected)
-    });
+    eventually("the end is heard", || client.status().links.iter().all(|link| !link.is_connected));
 }

@@ -103,9 +103,8 @@ pub fn scenario_26_priorities_overtake_and_never_starve(sitter: Sitter) {
     let low: Vec<usize> = (0..505).filter(|at| taken[*at] < 5).collect();
     assert_eq!(low.iter().map(|at| taken[*at]).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     assert!(low[0] >= 1, "the higher priority goes first: {low:?}");
-    let gaps: Vec<usize> = std::iter::once(low[0])
-        .chain(low.windows(2).map(|pair| pair[1] - pair[0] - 1))
-        .collect();
+    let gaps: Vec<usize> =
+        std::iter::once(low[0]).chain(low.windows(2).map(|pair| pair[1] - pair[0] - 1)).collect();
     assert!(gaps.iter().all(|overtakes| *overtakes <= 64), "starved: {gaps:?}");
     let high = taken.iter().filter(|number| **number >= 1000);
     assert!(high.copied().eq(1000..1500), "FIFO within a priority");

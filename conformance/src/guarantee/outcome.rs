@@ -24,8 +24,7 @@ pub fn a_stage_is_reported_when_it_is_reached(sitter: Sitter) {
     assert_eq!(received.wait().unwrap().stage(), Stage::Received);
     std::thread::sleep(WHILE);
     assert!(peek(&mut taken).is_none(), "nobody has taken it");
-    let mut messages: Vec<_> =
-        (0..4).map(|_| rx.recv().timeout(SOON).wait().unwrap()).collect();
+    let mut messages: Vec<_> = (0..4).map(|_| rx.recv().timeout(SOON).wait().unwrap()).collect();
     assert!(taken.wait().unwrap().stage() >= Stage::Taken);
     assert!(peek(&mut processed).is_none(), "nobody has acknowledged it");
     let last = messages.pop().unwrap();
@@ -190,10 +189,7 @@ pub fn what_expires_in_the_receivers_buffer_is_not_delivered(sitter: Sitter) {
     await_depth(&ends.server, 1);
     let error = late.wait().unwrap_err();
     // Its sender cannot know whether it was taken in the last moment; nobody claims that it was.
-    assert!(
-        matches!(error, SendError::Unknown { .. } | SendError::Expired { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, SendError::Unknown { .. } | SendError::Expired { .. }), "{error:?}");
     std::thread::sleep(2 * WHILE);
     put(&tx, 7);
     assert_eq!(take(&mut rx), 7, "the late one came");

@@ -80,8 +80,7 @@ pub async fn a_rendezvous_waits_for_its_receiver(sitter: Sitter) {
         let late = tx.send(b"late").timeout(WHILE / 20).await;
         assert!(matches!(late, Err(SendError::Expired { .. })), "{late:?}");
         let body = round.to_le_bytes();
-        let (sent, taken) =
-            tokio::join!(tx.send(&body).timeout(SOON), rx.recv().timeout(SOON));
+        let (sent, taken) = tokio::join!(tx.send(&body).timeout(SOON), rx.recv().timeout(SOON));
         assert_eq!(number(&taken.unwrap()), round);
         assert!(sent.unwrap().stage() >= Stage::Taken);
     }

@@ -260,6 +260,13 @@ impl Link {
         earliest(expiry, earliest(progress, session.deadline(&self.config)))
     }
 
+    /// Whether the peer has not acknowledged yet all packets of a datagram session.
+    #[must_use]
+    pub fn is_unconfirmed(&self) -> bool {
+        let datagram = self.session.as_ref().and_then(|session| session.datagram.as_ref());
+        datagram.is_some_and(|datagram| datagram.recovery.deadline().is_some())
+    }
+
     /// Counters.
     #[must_use]
     pub fn stats(&self) -> LinkStats {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidings_core::{Delivery, IncomingSpec, Order, OutgoingSpec, Overflow, RefuseCode, Stage};
 use tidings_transport::Address;
+use tokio::sync::Notify;
 
 use crate::error::SendError;
 use crate::hub::{Hub, Purpose};
@@ -152,12 +153,13 @@ pub(crate) fn offered_attach(
     state.link.accept(hub.clock.now(), stream, 1, 1024);
     let rx = RawReceiver::new(&peer.hub, &channel, Ack::Explicit);
     let (peer_of_task, local) = (peer.clone(), spec.content.clone());
-    let task = hub.runtime.spawn(hand_over(peer_of_task, rx, local));
-    state.attachments.insert(stream, task.abort_handle());
+    let stop = Arc::new(Notify::new());
+    hub.runtime.spawn(hand_over(peer_of_task, rx, local, stop.clone()));
+    state.attachments.insert(stream, stop);
 }
 
 /// Hands over one message at a time, when the reader waits for one.
-async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
+async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String, stop: Arc<Notify>) {
     let spec = OutgoingSpec {
         purpose: Purpose::Send.code(),
         delivery: Delivery::AtLeastOnce,
@@ -177,21 +179,34 @@ async fn hand_over(peer: Arc<Peer>, mut rx: RawReceiver, local: String) {
             let is_over = tx.refusal().is_some();
             if is_welcome || is_over { Poll::Ready(is_over) } else { Poll::Pending }
         });
-        if welcome.await {
+        let is_over = tokio::select! {
+            is_over = welcome => is_over,
+            () = stop.notified() => true,
+        };
+        if is_over {
             return;
         }
-        let Ok(message) = rx.recv().await else { return };
+        let message = tokio::select! {
+            message = rx.recv() => message,
+            () = stop.notified() => return,
+        };
+        let Ok(message) = message else { return };
         let mut headers = message.encoded_headers().to_vec();
         // Where there is no room for it, the reader sees this node as the sender.
         let _ = crate::headers::push_origin(&mut headers, message.attempt(), &message.from());
         let key = message.key().unwrap_or_default().to_vec();
-        let sent = tx
+        let send = tx
             .send(&message)
             .key(&key)
             .encoded_headers(&headers)
             .until(Stage::Processed)
-            .no_timeout()
-            .await;
+            .no_timeout();
+        // The reader's last word may have come together with its goodbye: look at it first.
+        let sent = tokio::select! {
+            biased;
+            sent = send => sent,
+            () = stop.notified() => Err(SendError::Closed),
+        };
         match sent {
             Ok(_) => message.ack(),
             Err(SendError::Rejected(_)) => message.reject("rejected by its reader"),

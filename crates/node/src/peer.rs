@@ -58,7 +58,7 @@ pub(crate) struct State {
     /// Why there is no connection, for people.
     pub trouble: String,
     /// Tasks that hand messages to readers of this peer, by the stream that asked for it.
-    pub attachments: BTreeMap<u32, tokio::task::AbortHandle>,
+    pub attachments: BTreeMap<u32, Arc<tokio::sync::Notify>>,
     handshakes: Vec<Bytes>,
     feeds: BTreeMap<u32, Feed>,
     outbound: Outbound,
@@ -71,6 +71,7 @@ pub(crate) struct State {
     has_heard: bool,
     /// It has said goodbye, and nobody here can call it back.
     has_left: bool,
+    refusals: u32,
     harvest_at: Option<Time>,
     harvest_delay: Duration,
     fresh_read: bool,
@@ -142,6 +143,7 @@ impl Peer {
                 transmit_at: None,
                 has_heard: false,
                 has_left: false,
+                refusals: 0,
                 harvest_at: None,
                 harvest_delay: hub.config.link.ack_delay,
                 fresh_read: false,
@@ -222,8 +224,8 @@ impl Peer {
         state.trouble = trouble;
         state.link.lost();
         state.outbound.clear();
-        for (stream, task) in std::mem::take(&mut state.attachments) {
-            task.abort(); // what it had in its hands goes to the next reader
+        for (stream, stop) in std::mem::take(&mut state.attachments) {
+            stop.notify_one(); // what it has in its hands goes to the next reader
             state.link.refuse(stream, RefuseCode::Closed, "the connection was lost");
         }
         if let Some(waker) = state.io_waker.take() {
@@ -345,6 +347,7 @@ impl Peer {
 
     /// Says goodbye and closes the connection.
     pub fn say_goodbye(&self) {
+        self.report_all();
         let now = self.now();
         let mut state = self.lock();
         self.transmit(&mut state, now);
@@ -356,6 +359,11 @@ impl Peer {
             let _ = connection.try_send(&[[IoSlice::new(&close), IoSlice::new(&[])]]);
         }
         self.detach(&mut state, "the node is closed".to_owned());
+    }
+
+    /// Whether a datagram peer has not confirmed yet what it was last told.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.lock().link.is_unconfirmed()
     }
 
     /// Whether it has said goodbye, so that to wait for it is in vain.

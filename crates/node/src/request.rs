@@ -318,6 +318,9 @@ impl<'a> Request<'a> {
                         let text = String::from_utf8_lossy(&body).into_owned();
                         Poll::Ready(Err(RequestError::Failed { status, text }))
                     }
+                    Poll::Pending if self.hub.is_closing() => {
+                        Poll::Ready(Err(SendError::Closed.into()))
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             }

@@ -38,6 +38,7 @@ macro_rules! sit_as_tasks {
 }
 
 sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
+    a_key_does_not_keep_a_nacked_message_away,
     a_nack_delivers_again_up_to_the_last_attempt,
     a_receiver_that_goes_leaves_its_share_to_the_others,
     a_reject_tells_the_sender,
@@ -92,6 +93,7 @@ sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
     selective_receive_leaves_the_others_where_they_are,
     taking_back_against_taking_has_one_winner,
     try_recv_never_waits,
+    two_sends_with_one_key_are_handed_over_once,
     what_expires_in_the_receivers_buffer_is_not_delivered,
     what_is_dropped_without_an_ack_comes_again,
 });

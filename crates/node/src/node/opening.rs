@@ -4,8 +4,11 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
 
+use tidings_core::Time;
+
 use super::{Boxed, Node, stop};
 use crate::error::{BindError, CloseReport, OpenError, SendError};
+use crate::hub::Hub;
 use crate::wait;
 
 /// An operation that opens something: a future with `.wait()`.
@@ -75,6 +78,9 @@ impl<T, E: Waited> Opening<Result<T, E>> {
     }
 }
 
+/// How long a closing node waits for the last confirmations.
+const CONFIRM_FOR: Duration = Duration::from_millis(500);
+
 /// Closes a node. See [`Node::close`].
 #[derive(Debug)]
 #[must_use = "nothing happens before it is awaited or waited for"]
@@ -101,6 +107,7 @@ impl Close {
             let is_worth_waiting =
                 hub.peers().iter().any(|peer| !peer.has_left() && !peer.unsettled().is_empty());
             if !is_worth_waiting || hub.clock.now() >= deadline {
+                confirm(&hub, deadline).await;
                 stop(&hub);
                 return CloseReport { unsettled };
             }
@@ -122,6 +129,17 @@ impl Close {
                 CloseReport { unsettled }
             }
         }
+    }
+}
+
+/// What we have processed is news to the senders: on a datagram path it has to be confirmed.
+async fn confirm(hub: &Hub, deadline: Time) {
+    let soon = hub.clock.now().after(CONFIRM_FOR).min(deadline);
+    for peer in hub.peers() {
+        peer.report_all();
+    }
+    while hub.clock.now() < soon && hub.peers().iter().any(|peer| peer.is_unconfirmed()) {
+        hub.nap(Duration::from_millis(2)).await;
     }
 }
 

@@ -41,8 +41,8 @@ impl Peer {
                 self.hub.offered(&me, state, stream, &spec);
             }
             Output::Gone { stream } => {
-                if let Some(task) = state.attachments.remove(&stream) {
-                    task.abort();
+                if let Some(stop) = state.attachments.remove(&stream) {
+                    stop.notify_one();
                 }
                 let topics = self.hub.lock().topics.clone();
                 if let (Some(topics), Some(me)) = (topics, self.me.upgrade()) {
@@ -181,6 +181,18 @@ impl Peer {
         if state.link.has_output(now) {
             self.transmit(&mut state, now);
         }
+    }
+
+    /// Everything that the application has done is reported now.
+    pub fn report_all(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        self.harvest(&mut state, now);
+        let streams: Vec<u32> = state.feeds.keys().copied().collect();
+        for stream in streams {
+            state.link.hurry(stream);
+        }
+        self.transmit(&mut state, now);
     }
 
     /// The application is about to wait: what it has freed may let the sender go on.

@@ -11,6 +11,8 @@ use tidings_transport::{Connection, Shape};
 
 use super::{Peer, State, locked};
 
+/// Refused datagrams in a row before the peer counts as gone.
+const REFUSALS_MAX: u32 = 3;
 /// The first and the longest read.
 pub(super) const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
@@ -84,6 +86,13 @@ impl Peer {
             }
             Ok(received) => Ok(received),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Nothing,
+            // One refused datagram is no proof that nobody is there, and what came before it may
+            // still wait to be read.
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused && self.may_be_refused() =>
+            {
+                return Read::Some { is_full: false };
+            }
             Err(error) => Err(format!("the connection broke: {error}")),
         };
         let now = self.now();
@@ -104,10 +113,18 @@ impl Peer {
         }
         debug_assert_eq!(reading.buffer.len(), before + received.len);
         state.fresh_read = is_full;
+        state.refusals = 0;
         self.process(&mut reading, &mut state, now, connection.shape(), received.stride);
         self.transmit(&mut state, now);
         state.has_heard = true;
         if state.connection.is_none() { Read::Over } else { Read::Some { is_full } }
+    }
+
+    /// Counts a refused datagram; false when it was one too many.
+    fn may_be_refused(&self) -> bool {
+        let mut state = self.lock();
+        state.refusals += 1;
+        state.refusals <= REFUSALS_MAX
     }
 
     /// Applies the whole packets in the buffer.
