@@ -42,10 +42,7 @@ pub fn stream_split(bytes: &[u8]) {
     for (start, len) in whole.0 {
         // What was cut out is what the decoder wants: never too short, never too long.
         let outcome = Packet::parse(&stream[start..start + len]).err();
-        assert!(!matches!(
-            outcome,
-            Some(Malformed::Alien | Malformed::Version(_))
-        ));
+        assert!(!matches!(outcome, Some(Malformed::Alien | Malformed::Version(_))));
     }
 }
 
@@ -53,11 +50,7 @@ pub fn stream_split(bytes: &[u8]) {
 /// given sizes, the rest at once.
 pub fn split(stream: &[u8], sizes: &[u8]) -> (Vec<(usize, usize)>, Option<Malformed>) {
     let (mut packets, mut start, mut arrived) = (Vec::new(), 0, 0usize);
-    for size in sizes
-        .iter()
-        .map(|size| usize::from(*size))
-        .chain([usize::MAX])
-    {
+    for size in sizes.iter().map(|size| usize::from(*size)).chain([usize::MAX]) {
         arrived = stream.len().min(arrived.saturating_add(size));
         loop {
             match packet_len(&stream[start..arrived]) {
@@ -135,10 +128,7 @@ fn rewrite_records(bytes: &[u8], count: usize) -> Vec<u8> {
         let start = out.len();
         record.meta.encode(record.body, &mut out);
         assert_eq!(out.len() - start, record.meta.record_len(record.body.len()));
-        assert_eq!(
-            &bytes[record.body_at..record.body_at + record.body.len()],
-            record.body
-        );
+        assert_eq!(&bytes[record.body_at..record.body_at + record.body.len()], record.body);
     }
     assert_eq!(records.position(), bytes.len());
     assert_eq!(Records::new(bytes).count(), count);
@@ -149,9 +139,7 @@ fn rewrite_records(bytes: &[u8], count: usize) -> Vec<u8> {
 fn walk_records(bytes: &[u8]) {
     let count = Records::new(bytes).count();
     assert!(count <= bytes.len() / 8);
-    let far = bytes
-        .first_chunk()
-        .map_or(usize::MAX, |raw| usize::from_le_bytes(*raw));
+    let far = bytes.first_chunk().map_or(usize::MAX, |raw| usize::from_le_bytes(*raw));
     for at in (0..bytes.len().min(64)).chain([bytes.len(), far, usize::MAX]) {
         if let Ok((record, next)) = Record::decode(bytes, at) {
             assert!(next > at && next <= bytes.len());

@@ -17,14 +17,17 @@ use crate::hold::Attachment;
 use crate::hub::{Hub, Purpose};
 use crate::message::Ack;
 use crate::receiver::RawReceiver;
-use crate::request::{RawRequest, Request, Requester, Responder};
+use crate::request::{Request, Requester, Responder};
 use crate::topic::Subscription;
 
 mod builders;
 mod opening;
+mod service;
 
 pub use builders::{ReceiverBuilder, SenderBuilder};
 pub use opening::{Close, Opening, Waited};
+pub use service::Service;
+use service::serve;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -374,7 +377,7 @@ impl Node {
         Opening::new(async move {
             let responder = builder.open_for(Purpose::Request).map(Responder::new)?;
             let task = hub.runtime.spawn(serve(hub.clone(), responder, Arc::new(handle)));
-            Ok(Service { task: task.abort_handle() })
+            Ok(Service::new(task.abort_handle()))
         })
     }
 
@@ -463,44 +466,5 @@ impl Node {
     pub fn breaker(&self, address: &str) -> tidings_core::BreakerState {
         let endpoint = address.parse::<Address>().map(|address| address.endpoint());
         self.hub().breaker(endpoint.as_deref().unwrap_or(address))
-    }
-}
-
-async fn serve<F, T, E>(hub: Arc<Hub>, mut responder: Responder, handle: Arc<F>)
-where
-    F: Fn(Vec<u8>) -> T + Send + Sync + 'static,
-    T: Future<Output = Result<Vec<u8>, E>> + Send + 'static,
-    E: std::fmt::Display + 'static,
-{
-    while let Ok(request) = responder.next().await {
-        let handle = handle.clone();
-        hub.runtime.spawn(async move {
-            answer(request, &*handle).await;
-        });
-    }
-}
-
-async fn answer<F, T, E>(request: RawRequest, handle: &F)
-where
-    F: Fn(Vec<u8>) -> T,
-    T: Future<Output = Result<Vec<u8>, E>>,
-    E: std::fmt::Display,
-{
-    // Too many answers under way to this peer: it will ask again or run into its deadline.
-    let _ = match handle(request.to_vec()).await {
-        Ok(body) => request.reply(&body),
-        Err(error) => request.fail(&error.to_string()),
-    };
-}
-
-/// A responder that runs; dropping it stops it.
-#[derive(Debug)]
-pub struct Service {
-    task: tokio::task::AbortHandle,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

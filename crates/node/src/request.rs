@@ -21,8 +21,10 @@ use crate::sender::{Pending, RawSender, TIMEOUT_DEFAULT};
 use crate::timer::{Alarm, Deadline};
 use crate::wait;
 
+mod requester;
 mod responder;
 
+pub use requester::Requester;
 pub use responder::{RawRequest, Responder, STATUS_DROPPED, STATUS_FAILED};
 
 /// Requests of one peer that may be unanswered.
@@ -440,29 +442,6 @@ impl Future for Request<'_> {
 impl Drop for Request<'_> {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-/// Asks one responder again and again, without looking its address up each time.
-#[derive(Clone, Debug)]
-pub struct Requester {
-    hub: Arc<Hub>,
-    address: Address,
-    tx: RawSender,
-}
-
-impl Requester {
-    pub(crate) fn new(hub: &Arc<Hub>, address: Address) -> Result<Self, OpenError> {
-        let tx = requester(hub, &address)?;
-        Ok(Self { hub: hub.clone(), address, tx })
-    }
-
-    /// As [`crate::Node::raw_request`].
-    pub fn request<'a>(&self, body: &'a [u8]) -> Request<'a> {
-        let address = Ok(self.address.clone());
-        let mut request = Request::new(&self.hub, address, std::borrow::Cow::Borrowed(body));
-        request.prepared = Some(self.tx.clone());
-        request
     }
 }
 

@@ -1,5 +1,7 @@
 //! Channels between two nodes of one process, over every transport: what a user does first.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::time::Duration;
 
 use tidings::prelude::*;

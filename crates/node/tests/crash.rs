@@ -1,6 +1,8 @@
 //! Processes that are killed with `kill -9`, again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidings::prelude::*;
@@ -22,23 +24,27 @@ fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
             let node = Node::builder().start().wait().unwrap();
             let to = node.raw_sender(&place.channel("x")).capacity(128);
             let tx = to.open().wait().unwrap();
-            let until = Instant::now() + Duration::from_secs(3);
-            let sender = std::thread::spawn(move || send_until(&tx, until));
+            let is_over = Arc::new(AtomicBool::new(false));
+            let stop = is_over.clone();
+            let sender = std::thread::spawn(move || send_until(&tx, &stop));
             let mut said = Vec::new();
-            let mut life = 0;
-            while !sender.is_finished() {
+            for life in 0..=LIVES {
                 let mut child = Child::start("receiver", &[place.address()]);
-                said.push(vec![child.line()]);
+                let mut lines = vec![child.line()];
                 // Killed in the middle of its work, all but the last one.
-                let enough = if life < LIVES { 100 + 37 * life as usize } else { usize::MAX };
-                while said[life as usize].len() < enough && !sender.is_finished() {
-                    said[life as usize].extend(child.lines());
-                    std::thread::yield_now();
+                let enough = 100 + 37 * life as usize;
+                eventually("this life gets something", || {
+                    lines.extend(child.lines());
+                    lines.len() > enough
+                });
+                if life == LIVES {
+                    is_over.store(true, Ordering::Relaxed);
+                    eventually("the rest is confirmed", || sender.is_finished());
                 }
                 child.kill();
                 std::thread::sleep(Duration::from_millis(10));
-                said[life as usize].extend(child.lines());
-                life += 1;
+                lines.extend(child.lines());
+                said.push(lines);
             }
             let (count, confirmed) = sender.join().unwrap();
             judge(sitter, &said, count, &confirmed);
@@ -47,11 +53,11 @@ fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
 }
 
 /// Sends numbers, each until it is processed, many under way; how many, and which were confirmed.
-fn send_until(tx: &RawSender, until: Instant) -> (u32, Vec<u32>) {
+fn send_until(tx: &RawSender, is_over: &AtomicBool) -> (u32, Vec<u32>) {
     let mut pending: Vec<(u32, Pending)> = Vec::new();
     let mut confirmed = Vec::new();
     let mut count = 0u32;
-    while Instant::now() < until {
+    while !is_over.load(Ordering::Relaxed) {
         let body = count.to_le_bytes();
         let send = tx.send(&body).until(Stage::Processed).timeout(SOON);
         pending.push((count, send.enqueue().wait().unwrap()));
@@ -89,7 +95,7 @@ fn judge(sitter: Sitter, said: &[Vec<String>], count: u32, confirmed: &[u32]) {
     let got: BTreeSet<u32> = got.into_keys().collect();
     assert!(got.iter().copied().eq(0..count), "{} of {count} arrived", got.len());
     assert_eq!(confirmed.len(), count as usize);
-    assert!(said.len() > LIVES as usize && repeated > 0, "nobody was killed with work in hand");
+    assert!(repeated > 0, "nobody was killed with work in hand");
 }
 
 /// A sender that is killed: what it sent is there once, in order, without holes; the receiver gets
@@ -181,7 +187,7 @@ fn roles() {
                 let number = u32::from_le_bytes(message[..].try_into().unwrap());
                 Role::say(&format!("{number} {}", message.attempt()));
                 // Most of its time it has said it and not acknowledged it.
-                if number % 32 == 5 {
+                if number % 16 == 5 {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 message.ack();

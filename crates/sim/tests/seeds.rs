@@ -28,6 +28,7 @@ fn every_promise_is_kept_without_harm_and_under_all_of_it() {
     }
 }
 
+//= GUARANTEES.md#DETERMINISM-1
 #[test]
 fn equal_seeds_make_equal_worlds() {
     for seed in 0..100 {

@@ -35,10 +35,7 @@ impl Acceptor {
     /// Takes a listening, non-blocking socket.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let socket = Arc::new(Socket::new(fd)?);
-        Ok(Self {
-            socket: Mutex::new(Some(socket)),
-            rest: Mutex::new(None),
-        })
+        Ok(Self { socket: Mutex::new(Some(socket)), rest: Mutex::new(None) })
     }
 
     /// The next connection, non-blocking and closed on exec, and its address if it has one.
@@ -128,14 +125,8 @@ mod tests {
         assert!(matches!(verdict(&Errno::MFILE.into()), Verdict::Rest));
         assert!(matches!(verdict(&Errno::NFILE.into()), Verdict::Rest));
         assert!(matches!(verdict(&Errno::NOBUFS.into()), Verdict::Rest));
-        assert!(matches!(
-            verdict(&Errno::CONNABORTED.into()),
-            Verdict::Again
-        ));
-        assert!(matches!(
-            verdict(&io::Error::other("unknown")),
-            Verdict::Rest
-        ));
+        assert!(matches!(verdict(&Errno::CONNABORTED.into()), Verdict::Again));
+        assert!(matches!(verdict(&io::Error::other("unknown")), Verdict::Rest));
     }
 
     #[tokio::test]

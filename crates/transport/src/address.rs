@@ -12,9 +12,8 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest channel name.
 const CHANNEL_MAX: usize = 255;
 /// Schemes that have a meaning but no transport yet.
-const NOT_BUILT: [&str; 10] = [
-    "shm", "mq", "pipe", "tls", "quic", "mcast", "log", "nats", "amqp", "kafka",
-];
+const NOT_BUILT: [&str; 10] =
+    ["shm", "mq", "pipe", "tls", "quic", "mcast", "log", "nats", "amqp", "kafka"];
 
 /// A transport that this crate has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,10 +151,7 @@ impl Address {
     /// # Errors
     /// [`AddressError::BadChannel`].
     pub fn with_channel(&self, channel: &str) -> Result<Self, AddressError> {
-        Ok(Self {
-            place: self.place.clone(),
-            channel: Some(parse_channel(channel)?),
-        })
+        Ok(Self { place: self.place.clone(), channel: Some(parse_channel(channel)?) })
     }
 
     /// The same address with another port; unchanged for schemes without ports.
@@ -238,15 +234,11 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(AddressError::NoScheme {
-                text: text.to_owned(),
-            });
+            return Err(AddressError::NoScheme { text: text.to_owned() });
         };
         let scheme = parse_scheme(scheme)?;
         if rest.is_empty() || rest.starts_with('/') && scheme != Scheme::Unix {
-            return Err(AddressError::NoAuthority {
-                text: text.to_owned(),
-            });
+            return Err(AddressError::NoAuthority { text: text.to_owned() });
         }
         let (authority, channel) = match scheme {
             Scheme::Unix => split_at_socket_file(rest)?,
@@ -261,19 +253,13 @@ impl FromStr for Address {
             Scheme::Tcp => Place::Tcp(parse_host(authority, text)?),
             Scheme::Udp => Place::Udp(parse_host(authority, text)?),
         };
-        Ok(Self {
-            place,
-            channel: channel.map(parse_channel).transpose()?,
-        })
+        Ok(Self { place, channel: channel.map(parse_channel).transpose()? })
     }
 }
 
 fn parse_scheme(text: &str) -> Result<Scheme, AddressError> {
     let text = text.to_ascii_lowercase();
-    if let Some(scheme) = Scheme::ALL
-        .into_iter()
-        .find(|scheme| scheme.as_str() == text)
-    {
+    if let Some(scheme) = Scheme::ALL.into_iter().find(|scheme| scheme.as_str() == text) {
         return Ok(scheme);
     }
     if let Some(scheme) = NOT_BUILT.into_iter().find(|scheme| *scheme == text) {
@@ -284,16 +270,11 @@ fn parse_scheme(text: &str) -> Result<Scheme, AddressError> {
         .map(|scheme| (distance(&text, scheme), scheme))
         .filter(|(distance, scheme)| *distance <= 2 && *distance < scheme.len())
         .min_by_key(|(distance, _)| *distance);
-    Err(AddressError::UnknownScheme {
-        nearest: nearest.map(|(_, scheme)| scheme),
-        scheme: text,
-    })
+    Err(AddressError::UnknownScheme { nearest: nearest.map(|(_, scheme)| scheme), scheme: text })
 }
 
 fn hint(nearest: Option<&'static str>) -> String {
-    nearest.map_or_else(String::new, |nearest| {
-        format!("; did you mean `{nearest}`?")
-    })
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"))
 }
 
 /// How many letters to add, remove, change or swap with their neighbour: the usual typing slips.
@@ -325,17 +306,12 @@ fn split_at_socket_file(rest: &str) -> Result<(&str, Option<&str>), AddressError
         }
         end += 1;
     }
-    Err(AddressError::NoSocketFile {
-        path: rest.to_owned(),
-    })
+    Err(AddressError::NoSocketFile { path: rest.to_owned() })
 }
 
 fn parse_path(path: &str) -> Result<String, AddressError> {
-    let canonical = if path.starts_with(['/', '.']) {
-        path.to_owned()
-    } else {
-        format!("./{path}")
-    };
+    let canonical =
+        if path.starts_with(['/', '.']) { path.to_owned() } else { format!("./{path}") };
     if canonical.len() > SOCKET_PATH_MAX {
         return Err(bad(path, "a socket file's path has at most 107 bytes"));
     }
@@ -349,30 +325,20 @@ fn parse_name(name: &str) -> Result<String, AddressError> {
 }
 
 fn parse_host(authority: &str, text: &str) -> Result<Host, AddressError> {
-    let bad_port = || AddressError::BadPort {
-        authority: authority.to_owned(),
-    };
+    let bad_port = || AddressError::BadPort { authority: authority.to_owned() };
     if let Some(inside) = authority.strip_prefix('[') {
-        let (_, port) = inside
-            .split_once(']')
-            .ok_or_else(|| bad(authority, "it lacks a `]`"))?;
+        let (_, port) = inside.split_once(']').ok_or_else(|| bad(authority, "it lacks a `]`"))?;
         parse_port(port.strip_prefix(':').unwrap_or_default()).ok_or_else(bad_port)?;
-        let ip: SocketAddrV6 = authority
-            .parse()
-            .map_err(|_| bad(authority, "that is not an IPv6 address"))?;
+        let ip: SocketAddrV6 =
+            authority.parse().map_err(|_| bad(authority, "that is not an IPv6 address"))?;
         return Ok(Host::Ip(ip.into()));
     }
     let (name, port) = authority.rsplit_once(':').ok_or_else(bad_port)?;
     if name.is_empty() {
-        return Err(AddressError::NoAuthority {
-            text: text.to_owned(),
-        });
+        return Err(AddressError::NoAuthority { text: text.to_owned() });
     }
     if name.contains(':') {
-        return Err(bad(
-            authority,
-            "an IPv6 address stands in brackets: [::1]:7400",
-        ));
+        return Err(bad(authority, "an IPv6 address stands in brackets: [::1]:7400"));
     }
     let port = parse_port(port).ok_or_else(bad_port)?;
     if let Ok(ip) = name.parse::<Ipv4Addr>() {
@@ -383,29 +349,17 @@ fn parse_host(authority: &str, text: &str) -> Result<Host, AddressError> {
         !label.is_empty() && label.len() <= 63 && label.bytes().all(fits)
     };
     // All digits and dots is an IPv4 address that did not parse, not a name to ask a resolver for.
-    let looks_like_ip = name
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let looks_like_ip = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let labels = name.strip_suffix('.').unwrap_or(name);
     if looks_like_ip || name.len() > 253 || !labels.split('.').all(is_label) {
-        return Err(bad(
-            authority,
-            "that is neither an IP address nor a host name",
-        ));
+        return Err(bad(authority, "that is neither an IP address nor a host name"));
     }
-    Ok(Host::Name {
-        name: name.to_ascii_lowercase(),
-        port,
-    })
+    Ok(Host::Name { name: name.to_ascii_lowercase(), port })
 }
 
 /// Digits only: `u16::from_str` would also take `+80`.
 fn parse_port(text: &str) -> Option<u16> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 fn parse_channel(channel: &str) -> Result<String, AddressError> {
@@ -415,9 +369,7 @@ fn parse_channel(channel: &str) -> Result<String, AddressError> {
     if is_good {
         Ok(channel.to_owned())
     } else {
-        Err(AddressError::BadChannel {
-            channel: channel.to_owned(),
-        })
+        Err(AddressError::BadChannel { channel: channel.to_owned() })
     }
 }
 
@@ -432,10 +384,7 @@ fn no_control(authority: &str) -> Result<(), AddressError> {
 }
 
 fn bad(authority: &str, reason: &'static str) -> AddressError {
-    AddressError::BadAuthority {
-        authority: authority.to_owned(),
-        reason,
-    }
+    AddressError::BadAuthority { authority: authority.to_owned(), reason }
 }
 
 #[cfg(test)]

@@ -204,27 +204,15 @@ mod tests {
     fn system_errors_become_the_variant_that_says_what_to_do() {
         let address: Address = "tcp://10.0.0.1:80/x".parse().unwrap();
         let bind = |errno: Errno| BindError::from_io(&address, errno.into());
-        assert!(matches!(
-            bind(Errno::ADDRINUSE),
-            BindError::PortInUse { .. }
-        ));
+        assert!(matches!(bind(Errno::ADDRINUSE), BindError::PortInUse { .. }));
         assert!(matches!(bind(Errno::ACCESS), BindError::Denied { .. }));
         assert!(matches!(bind(Errno::MFILE), BindError::FdTableFull { .. }));
         assert!(bind(Errno::ADDRINUSE).is_retryable() && !bind(Errno::ACCESS).is_retryable());
         let after = Duration::from_secs(1);
         let connect = |errno: Errno| ConnectError::from_io(&address, errno.into(), after);
-        assert!(matches!(
-            connect(Errno::CONNREFUSED),
-            ConnectError::Refused { .. }
-        ));
-        assert!(matches!(
-            connect(Errno::TIMEDOUT),
-            ConnectError::Timeout { .. }
-        ));
-        assert!(matches!(
-            connect(Errno::NETUNREACH),
-            ConnectError::Io { .. }
-        ));
+        assert!(matches!(connect(Errno::CONNREFUSED), ConnectError::Refused { .. }));
+        assert!(matches!(connect(Errno::TIMEDOUT), ConnectError::Timeout { .. }));
+        assert!(matches!(connect(Errno::NETUNREACH), ConnectError::Io { .. }));
         assert!(connect(Errno::NETUNREACH).is_retryable());
         assert!(!connect(Errno::AFNOSUPPORT).is_retryable());
         assert_eq!(

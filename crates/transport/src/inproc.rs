@@ -28,21 +28,14 @@ static LISTENERS: Mutex<BTreeMap<String, Weak<Door>>> = Mutex::new(BTreeMap::new
 pub(crate) fn connect(address: &Address, name: &str) -> Result<Arc<dyn Connection>, ConnectError> {
     let failed =
         |cause: io::Error| ConnectError::from_io(address, cause, std::time::Duration::ZERO);
-    let refused = || ConnectError::Refused {
-        address: address.clone(),
-    };
-    let door = lock(&LISTENERS)
-        .get(name)
-        .and_then(Weak::upgrade)
-        .ok_or_else(refused)?;
+    let refused = || ConnectError::Refused { address: address.clone() };
+    let door = lock(&LISTENERS).get(name).and_then(Weak::upgrade).ok_or_else(refused)?;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed(error.into()))?;
     if let Some(bytes) = door.send_buffer_bytes {
         for end in [&near, &far] {
-            SockRef::from(end)
-                .set_send_buffer_size(bytes)
-                .map_err(failed)?;
+            SockRef::from(end).set_send_buffer_size(bytes).map_err(failed)?;
         }
     }
     if !door.offer(far) {
@@ -58,29 +51,16 @@ pub(crate) fn bind(
     options: &Options,
 ) -> Result<Arc<dyn Listener>, BindError> {
     let mut listeners = lock(&LISTENERS);
-    if listeners
-        .get(name)
-        .is_some_and(|door| door.strong_count() > 0)
-    {
-        return Err(BindError::NameInUse {
-            name: name.to_owned(),
-        });
+    if listeners.get(name).is_some_and(|door| door.strong_count() > 0) {
+        return Err(BindError::NameInUse { name: name.to_owned() });
     }
     let door = Arc::new(Door {
-        queue: Mutex::new(Queue {
-            waiting: VecDeque::new(),
-            acceptor: None,
-            is_open: true,
-        }),
+        queue: Mutex::new(Queue { waiting: VecDeque::new(), acceptor: None, is_open: true }),
         waiting_max: options.unauthenticated_max.max(1),
         send_buffer_bytes: options.send_buffer_bytes,
     });
     listeners.insert(name.to_owned(), Arc::downgrade(&door));
-    Ok(Arc::new(InprocListener {
-        name: name.to_owned(),
-        door,
-        local: address.clone(),
-    }))
+    Ok(Arc::new(InprocListener { name: name.to_owned(), door, local: address.clone() }))
 }
 
 /// A name in this process.
@@ -187,21 +167,13 @@ mod tests {
         drop(second);
         let error = connect(&address(name), name).unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
-        assert!(
-            !lock(&LISTENERS).contains_key(name),
-            "nothing is left behind"
-        );
+        assert!(!lock(&LISTENERS).contains_key(name), "nothing is left behind");
     }
 
     #[tokio::test]
     async fn a_full_door_refuses_and_a_waiting_acceptor_wakes() {
-        let (name, options) = (
-            "inproc-full",
-            Options {
-                unauthenticated_max: 2,
-                ..Options::default()
-            },
-        );
+        let (name, options) =
+            ("inproc-full", Options { unauthenticated_max: 2, ..Options::default() });
         let listener = bind(&address(name), name, &options).unwrap();
         let _waiting = [(); 2].map(|()| connect(&address(name), name).unwrap());
         assert!(connect(&address(name), name).is_err());

@@ -22,10 +22,7 @@ pub(crate) async fn resolve(host: &Host, timeout: Duration) -> io::Result<Vec<So
         Host::Name { name, port } => (name.as_str(), *port).to_socket_addrs()?.collect(),
     };
     if found.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     }
     Ok(found)
 }
@@ -39,19 +36,9 @@ mod tests {
     #[tokio::test]
     async fn names_resolve_and_numbers_stay() {
         let ip = Host::Ip(([127, 0, 0, 1], 7).into());
-        assert_eq!(
-            resolve(&ip, PATIENCE).await.unwrap(),
-            [([127, 0, 0, 1], 7).into()]
-        );
-        let name = Host::Name {
-            name: "localhost".into(),
-            port: 7,
-        };
+        assert_eq!(resolve(&ip, PATIENCE).await.unwrap(), [([127, 0, 0, 1], 7).into()]);
+        let name = Host::Name { name: "localhost".into(), port: 7 };
         let found = resolve(&name, PATIENCE).await.unwrap();
-        assert!(
-            found
-                .iter()
-                .all(|found| found.ip().is_loopback() && found.port() == 7)
-        );
+        assert!(found.iter().all(|found| found.ip().is_loopback() && found.port() == 7));
     }
 }

@@ -55,18 +55,12 @@ impl Socket {
     }
 
     pub(crate) fn is_parked(&self) -> bool {
-        self.registered
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_none()
+        self.registered.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     pub(crate) fn unpark(&self) -> io::Result<()> {
         {
-            let mut registered = self
-                .registered
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut registered = self.registered.write().unwrap_or_else(PoisonError::into_inner);
             if registered.is_none() {
                 *registered = Some(sys::register(self.fd.clone())?);
             }
@@ -76,10 +70,7 @@ impl Socket {
     }
 
     pub(crate) fn park(&self) {
-        *self
-            .registered
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.registered.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Wakes whoever is pending, so that they look again.
@@ -100,10 +91,7 @@ impl Socket {
         direction: Direction,
         mut attempt: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let registered = self
-            .registered
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let registered = self.registered.read().unwrap_or_else(PoisonError::into_inner);
         let Some(registered) = registered.as_ref() else {
             self.remember(direction, cx.waker());
             return Poll::Pending;
@@ -178,10 +166,7 @@ impl Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket")
-            .field("fd", &self.fd)
-            .field("parked", &self.is_parked())
-            .finish()
+        f.debug_struct("Socket").field("fd", &self.fd).field("parked", &self.is_parked()).finish()
     }
 }
 

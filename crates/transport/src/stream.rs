@@ -34,10 +34,7 @@ pub(crate) struct StreamConnection {
 impl StreamConnection {
     /// Takes a connected, non-blocking stream socket; registers it if a runtime is at hand.
     pub(crate) fn open(fd: OwnedFd, peer: String) -> io::Result<Arc<dyn Connection>> {
-        Ok(Arc::new(Self {
-            socket: Socket::new(fd)?,
-            peer,
-        }))
+        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer }))
     }
 }
 
@@ -61,8 +58,7 @@ impl Connection for StreamConnection {
         cx: &mut Context<'_>,
         packets: &[[IoSlice<'_>; 2]],
     ) -> Poll<io::Result<usize>> {
-        self.socket
-            .poll_io(cx, Direction::Write, || self.try_send(packets))
+        self.socket.poll_io(cx, Direction::Write, || self.try_send(packets))
     }
 
     fn try_recv(&self, into: &mut BytesMut, max: usize) -> io::Result<Received> {
@@ -80,8 +76,7 @@ impl Connection for StreamConnection {
         into: &mut BytesMut,
         max: usize,
     ) -> Poll<io::Result<Received>> {
-        self.socket
-            .poll_io(cx, Direction::Read, || self.try_recv(into, max))
+        self.socket.poll_io(cx, Direction::Read, || self.try_recv(into, max))
     }
 
     fn unpark(&self) -> io::Result<()> {
@@ -106,12 +101,7 @@ impl Connection for StreamConnection {
 pub(crate) fn send_slices(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     loop {
-        match sendmsg(
-            socket.fd(),
-            slices,
-            &mut SendAncillaryBuffer::default(),
-            flags,
-        ) {
+        match sendmsg(socket.fd(), slices, &mut SendAncillaryBuffer::default(), flags) {
             Ok(len) => return Ok(len),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

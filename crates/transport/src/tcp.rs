@@ -29,14 +29,9 @@ pub(crate) async fn connect(
     host: &Host,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
-    let unresolved = |cause| ConnectError::Resolve {
-        address: address.clone(),
-        cause,
-    };
+    let unresolved = |cause| ConnectError::Resolve { address: address.clone(), cause };
     let deadline = Instant::now() + options.connect_timeout;
-    let candidates = resolve(host, options.connect_timeout)
-        .await
-        .map_err(unresolved)?;
+    let candidates = resolve(host, options.connect_timeout).await.map_err(unresolved)?;
     let mut failure = io::Error::from(io::ErrorKind::TimedOut);
     for (index, candidate) in candidates.iter().enumerate() {
         // An equal share of what is left, so that one dead address does not use up all the time.
@@ -50,11 +45,7 @@ pub(crate) async fn connect(
             Err(error) => failure = error,
         }
     }
-    Err(ConnectError::from_io(
-        address,
-        failure,
-        options.connect_timeout,
-    ))
+    Err(ConnectError::from_io(address, failure, options.connect_timeout))
 }
 
 /// Listens on the first address of the host that can be bound.
@@ -63,13 +54,8 @@ pub(crate) async fn bind(
     host: &Host,
     options: &Options,
 ) -> Result<Arc<dyn Listener>, BindError> {
-    let unresolved = |cause| BindError::Resolve {
-        address: address.clone(),
-        cause,
-    };
-    let candidates = resolve(host, options.connect_timeout)
-        .await
-        .map_err(unresolved)?;
+    let unresolved = |cause| BindError::Resolve { address: address.clone(), cause };
+    let candidates = resolve(host, options.connect_timeout).await.map_err(unresolved)?;
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in candidates {
         match listen(candidate, options) {
@@ -122,10 +108,7 @@ fn listen(at: SocketAddr, options: &Options) -> io::Result<(Acceptor, u16)> {
     }
     socket.bind(&at.into())?;
     socket.listen(options.backlog())?;
-    let port = socket
-        .local_addr()?
-        .as_socket()
-        .map_or(at.port(), |local| local.port());
+    let port = socket.local_addr()?.as_socket().map_or(at.port(), |local| local.port());
     Ok((Acceptor::new(socket.into())?, port))
 }
 
@@ -135,9 +118,7 @@ async fn open(
     options: &Options,
 ) -> io::Result<Arc<dyn Connection>> {
     let stream = if Handle::try_current().is_ok() {
-        tokio::time::timeout(timeout, tokio::net::TcpStream::connect(peer))
-            .await??
-            .into_std()?
+        tokio::time::timeout(timeout, tokio::net::TcpStream::connect(peer)).await??.into_std()?
     } else {
         let stream = TcpStream::connect_timeout(&peer, timeout)?;
         stream.set_nonblocking(true)?;
@@ -189,9 +170,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_refused_and_worth_a_retry() {
         let options = Options::default();
-        let listener = bind(&address("tcp://127.0.0.1:0/x"), &options)
-            .await
-            .unwrap();
+        let listener = bind(&address("tcp://127.0.0.1:0/x"), &options).await.unwrap();
         let local = listener.local();
         listener.close();
         let error = connect(&local, &options).await.unwrap_err();
@@ -202,10 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_cannot_exist_does_not_resolve() {
         let nowhere = address("tcp://no-such-host.invalid:1/x");
-        let hasty = Options {
-            connect_timeout: Duration::from_secs(2),
-            ..Options::default()
-        };
+        let hasty = Options { connect_timeout: Duration::from_secs(2), ..Options::default() };
         let error = connect(&nowhere, &hasty).await.unwrap_err();
         assert!(matches!(error, ConnectError::Resolve { .. }), "{error}");
         let error = bind(&nowhere, &hasty).await.unwrap_err();
@@ -215,9 +191,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_another_host_cannot_be_bound() {
         // TEST-NET-1: documentation only, so never an address of this host.
-        let error = bind(&address("tcp://192.0.2.1:0/x"), &Options::default())
-            .await
-            .unwrap_err();
+        let error = bind(&address("tcp://192.0.2.1:0/x"), &Options::default()).await.unwrap_err();
         assert!(matches!(error, BindError::Io { .. }), "{error}");
     }
 }

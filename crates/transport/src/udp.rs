@@ -46,25 +46,15 @@ pub(crate) async fn connect(
     host: &Host,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
-    let unresolved = |cause| ConnectError::Resolve {
-        address: address.clone(),
-        cause,
-    };
+    let unresolved = |cause| ConnectError::Resolve { address: address.clone(), cause };
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for peer in resolve(host, options.connect_timeout)
-        .await
-        .map_err(unresolved)?
-    {
+    for peer in resolve(host, options.connect_timeout).await.map_err(unresolved)? {
         match dial(peer, options) {
             Ok(connection) => return Ok(Arc::new(connection)),
             Err(error) => failure = error,
         }
     }
-    Err(ConnectError::from_io(
-        address,
-        failure,
-        options.connect_timeout,
-    ))
+    Err(ConnectError::from_io(address, failure, options.connect_timeout))
 }
 
 /// Binds the host's first address that can be bound.
@@ -75,15 +65,9 @@ pub(crate) async fn bind(
     host: &Host,
     options: &Options,
 ) -> Result<Arc<dyn Listener>, BindError> {
-    let unresolved = |cause| BindError::Resolve {
-        address: address.clone(),
-        cause,
-    };
+    let unresolved = |cause| BindError::Resolve { address: address.clone(), cause };
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for at in resolve(host, options.connect_timeout)
-        .await
-        .map_err(unresolved)?
-    {
+    for at in resolve(host, options.connect_timeout).await.map_err(unresolved)? {
         match UdpListener::open(at, address, options) {
             Ok(listener) => return Ok(Arc::new(listener)),
             Err(error) => failure = error,
@@ -122,17 +106,12 @@ fn packet_max(fd: &OwnedFd, peer: SocketAddr, options: &Options) -> usize {
         SocketAddr::V4(_) => (sockopt::ip_mtu(fd), 20 + 8),
         SocketAddr::V6(_) => (sockopt::ipv6_mtu(fd), 40 + 8),
     };
-    let mtu = mtu
-        .ok()
-        .and_then(|mtu| usize::try_from(mtu).ok())
-        .unwrap_or(MTU_MIN);
+    let mtu = mtu.ok().and_then(|mtu| usize::try_from(mtu).ok()).unwrap_or(MTU_MIN);
     fit_packet(mtu, headers, options.datagram_max)
 }
 
 fn fit_packet(mtu: usize, headers: usize, cap: Option<usize>) -> usize {
-    let fits = mtu
-        .saturating_sub(headers + HEADROOM)
-        .clamp(PACKET_MIN, PACKET_MAX);
+    let fits = mtu.saturating_sub(headers + HEADROOM).clamp(PACKET_MIN, PACKET_MAX);
     let aligned = fits / 8 * 8;
     cap.map_or(aligned, |cap| aligned.min(cap.max(1)))
 }

@@ -41,9 +41,7 @@ pub(crate) async fn connect(
 ) -> Result<Arc<dyn Connection>, ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
     let failed = |cause: io::Error| match Errno::from_io_error(&cause) {
-        Some(Errno::NOENT) => ConnectError::NoSuchSocket {
-            path: path.to_owned(),
-        },
+        Some(Errno::NOENT) => ConnectError::NoSuchSocket { path: path.to_owned() },
         _ => ConnectError::from_io(address, cause, options.connect_timeout),
     };
     loop {
@@ -74,24 +72,16 @@ pub(crate) fn bind(
     options: &Options,
 ) -> Result<Arc<dyn Listener>, BindError> {
     let failed = |cause: io::Error| match Errno::from_io_error(&cause) {
-        Some(Errno::NOENT | Errno::NOTDIR) => BindError::NoDirectory {
-            path: path.to_owned(),
-        },
-        Some(Errno::ADDRINUSE) => BindError::PathInUse {
-            path: path.to_owned(),
-        },
+        Some(Errno::NOENT | Errno::NOTDIR) => BindError::NoDirectory { path: path.to_owned() },
+        Some(Errno::ADDRINUSE) => BindError::PathInUse { path: path.to_owned() },
         _ => BindError::from_io(address, cause),
     };
     // Two processes that start at once must not remove each other's new file: whoever holds the
     // directory's lock clears and binds. It is let go when this function returns.
     let _directory = lock_directory(path).map_err(failed)?;
     clear_stale(path).map_err(|found| match found {
-        InTheWay::Live => BindError::PathInUse {
-            path: path.to_owned(),
-        },
-        InTheWay::NotASocket => BindError::NotASocket {
-            path: path.to_owned(),
-        },
+        InTheWay::Live => BindError::PathInUse { path: path.to_owned() },
+        InTheWay::NotASocket => BindError::NotASocket { path: path.to_owned() },
         InTheWay::Unclear(cause) => failed(cause),
     })?;
     let socket = listen(path, options).map_err(failed)?;
@@ -99,11 +89,7 @@ pub(crate) fn bind(
     let file = SocketFile::at(path).map_err(failed)?;
     let acceptor = Acceptor::new(socket).map_err(failed)?;
     let local = address.clone();
-    Ok(Arc::new(UnixListener {
-        acceptor,
-        file: Mutex::new(Some(file)),
-        local,
-    }))
+    Ok(Arc::new(UnixListener { acceptor, file: Mutex::new(Some(file)), local }))
 }
 
 /// A listening socket and its file.
@@ -144,10 +130,7 @@ struct SocketFile {
 
 impl SocketFile {
     fn at(path: &str) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            identity: identity(path)?,
-        })
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 }
 
@@ -287,9 +270,7 @@ mod tests {
         // std leaves its file behind, as a killed process would.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(Path::new(&path).exists());
-        let stale = connect(&address, &path, &Options::default())
-            .await
-            .unwrap_err();
+        let stale = connect(&address, &path, &Options::default()).await.unwrap_err();
         assert!(matches!(stale, ConnectError::Refused { .. }), "{stale}");
         bind(&address, &path, &Options::default()).unwrap();
     }
@@ -321,13 +302,8 @@ mod tests {
     async fn what_is_missing_is_named() {
         let directory = Directory::new();
         let (address, path) = directory.file();
-        let error = connect(&address, &path, &Options::default())
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, ConnectError::NoSuchSocket { .. }),
-            "{error}"
-        );
+        let error = connect(&address, &path, &Options::default()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::NoSuchSocket { .. }), "{error}");
         let path = format!("{}/missing/a.sock", directory.0);
         let error = bind(&address, &path, &Options::default()).unwrap_err();
         assert!(matches!(error, BindError::NoDirectory { .. }), "{error}");
@@ -351,9 +327,7 @@ mod tests {
             }
         };
         assert!(matches!(error, ConnectError::Timeout { .. }), "{error}");
-        std::future::poll_fn(|cx| listener.poll_accept(cx))
-            .await
-            .unwrap();
+        std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
         connect(&address, &path, &options).await.unwrap();
     }
 }

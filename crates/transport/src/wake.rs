@@ -31,10 +31,7 @@ impl Wake {
     /// If the table of descriptors is full.
     pub fn new() -> std::io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self(Arc::new(Bell {
-            fd,
-            rung: AtomicBool::new(false),
-        })))
+        Ok(Self(Arc::new(Bell { fd, rung: AtomicBool::new(false) })))
     }
 
     /// Rings, from any thread. One atomic operation if it is ringing already, else a write.

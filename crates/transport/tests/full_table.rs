@@ -8,31 +8,17 @@ use tidings_transport::{BindError, ConnectError, Options, bind, connect};
 #[tokio::test]
 async fn accepting_rests_while_the_table_is_full_and_then_goes_on() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: Some(128),
-            ..limit
-        },
-    )
-    .unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(128), ..limit }).unwrap();
     let file = std::env::temp_dir().join(format!("tidings-full-{}.sock", std::process::id()));
-    for text in [
-        "tcp://127.0.0.1:0/x".to_owned(),
-        format!("unix://{}/x", file.display()),
-    ] {
+    for text in ["tcp://127.0.0.1:0/x".to_owned(), format!("unix://{}/x", file.display())] {
         let address = text.parse().unwrap();
         let listener = bind(&address, &Options::default()).await.unwrap();
-        let near = connect(&listener.local(), &Options::default())
-            .await
-            .unwrap();
+        let near = connect(&listener.local(), &Options::default()).await.unwrap();
         let mut fillers = Vec::new();
         while let Ok(filler) = File::open("/dev/null") {
             fillers.push(filler);
         }
-        let error = connect(&listener.local(), &Options::default())
-            .await
-            .unwrap_err();
+        let error = connect(&listener.local(), &Options::default()).await.unwrap_err();
         assert!(matches!(error, ConnectError::FdTableFull { .. }), "{error}");
         let error = bind(&address, &Options::default()).await.unwrap_err();
         assert!(matches!(error, BindError::FdTableFull { .. }), "{error}");
@@ -43,22 +29,16 @@ async fn accepting_rests_while_the_table_is_full_and_then_goes_on() {
         let mut rest = pin!(rest);
         poll_fn(|cx| {
             polls += 1;
-            assert!(
-                accepting.as_mut().poll(cx).is_pending(),
-                "there is no descriptor to give"
-            );
+            assert!(accepting.as_mut().poll(cx).is_pending(), "there is no descriptor to give");
             rest.as_mut().poll(cx)
         })
         .await;
         assert!(polls < 100, "it spun: {polls} polls");
         drop(fillers);
         let far = accepting.await.unwrap();
-        near.try_send(&[[IoSlice::new(b"late"), IoSlice::new(b"")]])
-            .unwrap();
+        near.try_send(&[[IoSlice::new(b"late"), IoSlice::new(b"")]]).unwrap();
         let mut into = bytes::BytesMut::new();
-        let heard = poll_fn(|cx| far.poll_recv(cx, &mut into, 100))
-            .await
-            .unwrap();
+        let heard = poll_fn(|cx| far.poll_recv(cx, &mut into, 100)).await.unwrap();
         assert_eq!(heard.len, 4);
     }
 }

@@ -1,9 +1,6 @@
 //! The hot path does not allocate after warm-up: counted, one thread, through the public door.
 #![expect(unsafe_code, reason = "counting allocations takes a global allocator")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of a test fail by panicking, as it does"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking, as it does")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -54,25 +51,13 @@ fn exchange(near: &dyn Connection, far: &dyn Connection, into: &mut BytesMut) {
 async fn sending_and_receiving_allocate_nothing() {
     let file = std::env::temp_dir().join(format!("tidings-alloc-{}.sock", std::process::id()));
     let unix = format!("unix://{}/x", file.display());
-    for text in [
-        "tcp://127.0.0.1:0/x",
-        &unix,
-        "inproc://no-alloc/x",
-        "udp://127.0.0.1:0/x",
-    ] {
-        let listener = bind(&text.parse().unwrap(), &Options::default())
-            .await
-            .unwrap();
-        let near = connect(&listener.local(), &Options::default())
-            .await
-            .unwrap();
-        near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]])
-            .unwrap();
+    for text in ["tcp://127.0.0.1:0/x", &unix, "inproc://no-alloc/x", "udp://127.0.0.1:0/x"] {
+        let listener = bind(&text.parse().unwrap(), &Options::default()).await.unwrap();
+        let near = connect(&listener.local(), &Options::default()).await.unwrap();
+        near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]]).unwrap();
         let far = poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
         let mut into = BytesMut::with_capacity(64 << 10);
-        poll_fn(|cx| far.poll_recv(cx, &mut into, 100))
-            .await
-            .unwrap();
+        poll_fn(|cx| far.poll_recv(cx, &mut into, 100)).await.unwrap();
         exchange(&*near, &*far, &mut into);
         let before = COUNT.get();
         for _ in 0..100 {

@@ -1,9 +1,6 @@
 //! Every transport through the public door: what the traits promise, over real sockets.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the helpers of a test fail by panicking, as it does"
-)]
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking, as it does")]
 
 use std::{
     future::poll_fn,
@@ -22,14 +19,8 @@ use tidings_transport::{
     Address, BindError, Connection, Listener, Options, Shape, Wake, Want, bind, connect,
 };
 
-const READ: Want = Want {
-    read: true,
-    write: false,
-};
-const WRITE: Want = Want {
-    read: false,
-    write: true,
-};
+const READ: Want = Want { read: true, write: false };
+const WRITE: Want = Want { read: false, write: true };
 
 type Pair = (Arc<dyn Connection>, Arc<dyn Connection>, Arc<dyn Listener>);
 
@@ -53,20 +44,14 @@ fn addresses() -> Vec<Address> {
 }
 
 fn streams() -> Vec<Address> {
-    addresses()
-        .into_iter()
-        .filter(|address| !address.to_string().starts_with("udp"))
-        .collect()
+    addresses().into_iter().filter(|address| !address.to_string().starts_with("udp")).collect()
 }
 
 /// Connects, says hello (UDP needs a packet to arrive at all) and accepts.
 async fn pair(address: &Address) -> Pair {
     let listener = bind(address, &Options::default()).await.unwrap();
-    let near = connect(&listener.local(), &Options::default())
-        .await
-        .unwrap();
-    near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]])
-        .unwrap();
+    let near = connect(&listener.local(), &Options::default()).await.unwrap();
+    near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]]).unwrap();
     let far = accept(&*listener).await.unwrap();
     assert_eq!(recv_exact(&*far, 5).await, b"hello");
     (near, far, listener)
@@ -85,11 +70,7 @@ async fn recv_exact(from: &dyn Connection, len: usize) -> Vec<u8> {
     let mut into = BytesMut::new();
     while into.len() < len {
         let room = len - into.len();
-        assert_ne!(
-            recv(from, &mut into, room).await.unwrap(),
-            0,
-            "the stream ended early"
-        );
+        assert_ne!(recv(from, &mut into, room).await.unwrap(), 0, "the stream ended early");
     }
     assert_eq!(into.len(), len);
     into.to_vec()
@@ -98,11 +79,7 @@ async fn recv_exact(from: &dyn Connection, len: usize) -> Vec<u8> {
 async fn send(to: &dyn Connection, head: &[u8], tail: &[u8]) {
     let packet = [[IoSlice::new(head), IoSlice::new(tail)]];
     let sent = poll_fn(|cx| to.poll_send(cx, &packet)).await.unwrap();
-    let whole = if to.shape() == Shape::Stream {
-        head.len() + tail.len()
-    } else {
-        1
-    };
+    let whole = if to.shape() == Shape::Stream { head.len() + tail.len() } else { 1 };
     assert_eq!(sent, whole);
 }
 
@@ -131,10 +108,7 @@ async fn nothing_there_would_block() {
         for end in [&near, &far] {
             let mut into = BytesMut::from(&b"kept"[..]);
             let error = end.try_recv(&mut into, 100).unwrap_err();
-            assert_eq!(
-                (error.kind(), &into[..]),
-                (ErrorKind::WouldBlock, &b"kept"[..])
-            );
+            assert_eq!((error.kind(), &into[..]), (ErrorKind::WouldBlock, &b"kept"[..]));
             assert_eq!(end.try_send(&[]).unwrap(), 0);
         }
     }
@@ -168,10 +142,7 @@ async fn a_full_stream_takes_part_and_loses_nothing() {
             let rest = [[IoSlice::new(&content[sent..]), IoSlice::new(b"")]];
             sent += poll_fn(|cx| near.poll_send(cx, &rest)).await.unwrap();
         }
-        assert!(
-            reader.await.unwrap() == content,
-            "{address}: the content changed"
-        );
+        assert!(reader.await.unwrap() == content, "{address}: the content changed");
     }
 }
 
@@ -183,10 +154,7 @@ async fn the_end_of_a_stream_comes_after_its_bytes() {
             send(&*near, b"last words", b"").await;
             if by_shutdown {
                 near.shutdown();
-                assert!(
-                    near.try_send(&[[IoSlice::new(b"x"), IoSlice::new(b"")]])
-                        .is_err()
-                );
+                assert!(near.try_send(&[[IoSlice::new(b"x"), IoSlice::new(b"")]]).is_err());
             }
             drop(near);
             assert_eq!(recv_exact(&*far, 10).await, b"last words");
@@ -208,10 +176,7 @@ async fn shutdown_here_ends_pending_and_later_calls() {
         });
         tokio::task::yield_now().await;
         near.shutdown();
-        for ended in [
-            task.await.unwrap(),
-            recv(&*near, &mut BytesMut::new(), 100).await,
-        ] {
+        for ended in [task.await.unwrap(), recv(&*near, &mut BytesMut::new(), 100).await] {
             assert!(matches!(ended, Ok(0) | Err(_)), "{address}: {ended:?}");
         }
         let packet = [[IoSlice::new(b"x"), IoSlice::new(b"")]];
@@ -229,21 +194,13 @@ async fn parked_tasks_sleep_and_wake_at_unpark() {
                 far.park();
             }
             let mut task = pin!(recv_exact(&*far, 4));
-            assert!(
-                poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx)))
-                    .await
-                    .is_pending()
-            );
+            assert!(poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await.is_pending());
             far.park();
             far.park();
             send(&*near, b"ping", b"").await;
             for _ in 0..10 {
                 tokio::task::yield_now().await;
-                assert!(
-                    poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx)))
-                        .await
-                        .is_pending()
-                );
+                assert!(poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await.is_pending());
             }
             let unpark = async {
                 far.unpark().unwrap();
@@ -276,8 +233,7 @@ async fn a_blocking_thread_talks_through_a_parked_connection() {
                     }
                 }
                 assert!(far.wait(WRITE, &wake, None).unwrap().write);
-                far.try_send(&[[IoSlice::new(&into), IoSlice::new(b"")]])
-                    .unwrap();
+                far.try_send(&[[IoSlice::new(&into), IoSlice::new(b"")]]).unwrap();
             }
             far
         });
@@ -307,17 +263,11 @@ async fn a_bell_or_a_timeout_ends_a_wait() {
         let still = far.wait(Want::default(), &wake, None).unwrap();
         assert!(still.woken, "it rings until it is drained");
         wake.drain();
-        assert!(
-            !far.wait(READ, &wake, Some(Duration::from_millis(1)))
-                .unwrap()
-                .woken
-        );
+        assert!(!far.wait(READ, &wake, Some(Duration::from_millis(1))).unwrap().woken);
         // Wanting nothing is not disturbed by what the peer does.
         send(&*near, b"x", b"").await;
         near.shutdown();
-        let ready = far
-            .wait(Want::default(), &wake, Some(Duration::from_millis(1)))
-            .unwrap();
+        let ready = far.wait(Want::default(), &wake, Some(Duration::from_millis(1))).unwrap();
         assert!(!ready.read && !ready.write && !ready.woken);
     }
 }
@@ -375,11 +325,7 @@ async fn close_ends_a_pending_accept_and_spares_connections() {
         tokio::task::yield_now().await;
         listener.close();
         for ended in [task.await.unwrap(), accept(&*listener).await] {
-            assert_eq!(
-                ended.unwrap_err().kind(),
-                ErrorKind::NotConnected,
-                "{address}"
-            );
+            assert_eq!(ended.unwrap_err().kind(), ErrorKind::NotConnected, "{address}");
         }
         listener.close();
         send(&*near, b"ping", b"").await;
@@ -395,9 +341,7 @@ async fn many_peers_of_one_listener_are_kept_apart() {
         let listener = bind(&address, &Options::default()).await.unwrap();
         let mut ends = Vec::new();
         for number in 0_u8..20 {
-            let near = connect(&listener.local(), &Options::default())
-                .await
-                .unwrap();
+            let near = connect(&listener.local(), &Options::default()).await.unwrap();
             send(&*near, &[number; 9], b"").await;
             ends.push(near);
         }
@@ -428,20 +372,15 @@ fn outside_a_runtime_threads_alone_suffice() {
         let listener = now(bind(&address, &Options::default())).unwrap();
         let near = now(connect(&listener.local(), &Options::default())).unwrap();
         assert!(near.unpark().is_err());
-        near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]])
-            .unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        near.try_send(&[[IoSlice::new(b"hello"), IoSlice::new(b"")]]).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let far = runtime.block_on(accept(&*listener)).unwrap();
         far.park();
         let wake = Wake::new().unwrap();
         assert!(far.wait(READ, &wake, None).unwrap().read);
         let mut into = BytesMut::new();
         assert_eq!(far.try_recv(&mut into, 100).unwrap().len, 5);
-        far.try_send(&[[IoSlice::new(&into), IoSlice::new(b"")]])
-            .unwrap();
+        far.try_send(&[[IoSlice::new(&into), IoSlice::new(b"")]]).unwrap();
         assert!(near.wait(READ, &wake, None).unwrap().read);
         assert_eq!(near.try_recv(&mut into, 100).unwrap().len, 5);
         assert_eq!(&into[..], b"hellohello");
@@ -454,10 +393,7 @@ async fn a_connection_moves_to_another_runtime() {
         let (near, far, _listener) = pair(&address).await;
         far.park();
         let thread = std::thread::spawn(move || {
-            let other = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             other.block_on(async {
                 far.unpark().unwrap();
                 let heard = recv_exact(&*far, 4).await;

@@ -44,10 +44,7 @@ pub(crate) fn text_at(
     if len > len_max {
         return Err(Malformed::Length(u32::try_from(len).unwrap_or(u32::MAX)));
     }
-    let raw = at
-        .checked_add(len)
-        .and_then(|end| bytes.get(at..end))
-        .ok_or(Malformed::Truncated)?;
+    let raw = at.checked_add(len).and_then(|end| bytes.get(at..end)).ok_or(Malformed::Truncated)?;
     std::str::from_utf8(raw).map_err(|_| Malformed::Value)
 }
 
@@ -55,16 +52,10 @@ pub(crate) fn text_at(
 /// frame has one encoding, and nothing can be hidden in the gaps.
 pub(crate) fn check_padding(bytes: &[u8], end: usize) -> Result<(), Malformed> {
     if bytes.len() != padded(end) {
-        return Err(Malformed::Length(
-            u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-        ));
+        return Err(Malformed::Length(u32::try_from(bytes.len()).unwrap_or(u32::MAX)));
     }
     let gap = bytes.get(end..).ok_or(Malformed::Truncated)?;
-    if gap.iter().all(|byte| *byte == 0) {
-        Ok(())
-    } else {
-        Err(Malformed::Value)
-    }
+    if gap.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(Malformed::Value) }
 }
 
 /// Appends zeros until what begins at `start` is a multiple of 8 bytes long.

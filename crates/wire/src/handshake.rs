@@ -146,14 +146,7 @@ impl Handshake {
             Kind::Welcome => {
                 let (hello, name) = read_hello(body.get(16..).ok_or(Malformed::Truncated)?)?;
                 let (nonce_peer, state) = (u64_at(body, 0)?, u64_at(body, 8)?);
-                (
-                    Self::Welcome(Welcome {
-                        nonce_peer,
-                        state,
-                        hello,
-                    }),
-                    name,
-                )
+                (Self::Welcome(Welcome { nonce_peer, state, hello }), name)
             }
             Kind::Ready => {
                 check_padding(body, 16)?;
@@ -165,14 +158,7 @@ impl Handshake {
                 let text = text_at(body, 8, text_len, TEXT_MAX)?;
                 check_padding(body, 8 + text_len)?;
                 let versions = (u8_at(body, 2)?, u8_at(body, 3)?);
-                (
-                    Self::Close(Close {
-                        code: u16_at(body, 0)?,
-                        versions,
-                        text: String::new(),
-                    }),
-                    text,
-                )
+                (Self::Close(Close { code: u16_at(body, 0)?, versions, text: String::new() }), text)
             }
             Kind::Batch => return Err(Malformed::Kind(Kind::Batch.to_u8())),
         })
@@ -183,11 +169,7 @@ impl Close {
     /// A close with this build's versions.
     #[must_use]
     pub fn new(code: u16, text: &str) -> Self {
-        Self {
-            code,
-            versions: (VERSION_MIN, VERSION),
-            text: truncated(text, TEXT_MAX).to_owned(),
-        }
+        Self { code, versions: (VERSION_MIN, VERSION), text: truncated(text, TEXT_MAX).to_owned() }
     }
 }
 

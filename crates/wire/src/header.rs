@@ -77,11 +77,7 @@ impl Header {
             let ours = MAGIC.to_le_bytes();
             let seen = bytes.len().min(2);
             let alien = bytes.get(..seen) != ours.get(..seen);
-            return Err(if alien {
-                Malformed::Alien
-            } else {
-                Malformed::Truncated
-            });
+            return Err(if alien { Malformed::Alien } else { Malformed::Truncated });
         }
         if u16_at(bytes, 0)? != MAGIC {
             return Err(Malformed::Alien);
@@ -94,11 +90,7 @@ impl Header {
         }
         let kind = kind?;
         let len = u32_at(bytes, 4)?;
-        let len_max = if kind == Kind::Batch {
-            PACKET_MAX
-        } else {
-            HANDSHAKE_MAX
-        };
+        let len_max = if kind == Kind::Batch { PACKET_MAX } else { HANDSHAKE_MAX };
         let in_bounds = (HEADER_LEN..=len_max).contains(&(len as usize));
         if !in_bounds || !len.is_multiple_of(8) {
             return Err(Malformed::Length(len));
@@ -151,10 +143,7 @@ pub fn packet_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 /// Writes length and checksum into the packet that is `head` followed by `tail`.
 pub(crate) fn seal(head: &mut [u8], tail: &[u8]) {
     let len = head.len() + tail.len();
-    assert!(
-        len <= PACKET_MAX && len.is_multiple_of(8),
-        "a packet of {len} bytes cannot be sent"
-    );
+    assert!(len <= PACKET_MAX && len.is_multiple_of(8), "a packet of {len} bytes cannot be sent");
     head[4..8].copy_from_slice(&(len as u32).to_le_bytes());
     let crc = checksum(head, tail);
     head[12..16].copy_from_slice(&crc.to_le_bytes());

@@ -53,15 +53,8 @@ impl<'a> Packet<'a> {
     /// The frames of a batch; none for the other kinds.
     #[must_use]
     pub fn frames(&self) -> Frames<'a> {
-        let at = if self.header.kind == Kind::Batch {
-            HEADER_LEN
-        } else {
-            self.bytes.len()
-        };
-        Frames {
-            bytes: self.bytes,
-            at,
-        }
+        let at = if self.header.kind == Kind::Batch { HEADER_LEN } else { self.bytes.len() };
+        Frames { bytes: self.bytes, at }
     }
 
     /// The content of a packet that is not a batch.
@@ -102,11 +95,7 @@ impl<'b> PacketWriter<'b> {
     pub fn begin(out: &'b mut Vec<u8>, kind: Kind, session: u32, number: u64) -> Self {
         let start = out.len();
         Header::write(out, kind, session, number);
-        Self {
-            out,
-            start,
-            tail_len: 0,
-        }
+        Self { out, start, tail_len: 0 }
     }
 
     /// Appends a frame. Texts over [`crate::TEXT_MAX`] bytes are cut, ranges over
@@ -159,11 +148,7 @@ impl<'b> PacketWriter<'b> {
     /// # Panics
     /// If `tail` is not as long as was announced, or the packet longer than [`crate::PACKET_MAX`].
     pub fn finish(self, tail: &[u8]) {
-        assert_eq!(
-            tail.len(),
-            self.tail_len,
-            "the tail is what the last data frame announced"
-        );
+        assert_eq!(tail.len(), self.tail_len, "the tail is what the last data frame announced");
         seal(&mut self.out[self.start..], tail);
     }
 
@@ -173,10 +158,7 @@ impl<'b> PacketWriter<'b> {
     }
 
     fn assert_open(&self) {
-        assert!(
-            self.tail_len == 0,
-            "no frame can follow the one that the tail belongs to"
-        );
+        assert!(self.tail_len == 0, "no frame can follow the one that the tail belongs to");
     }
 }
 

@@ -102,10 +102,7 @@ impl<'a> RecordMeta<'a> {
     /// As [`RecordMeta::encode`].
     #[inline]
     pub fn encode_head(&self, body_len: usize, out: &mut Vec<u8>) {
-        assert!(
-            body_len <= MESSAGE_MAX,
-            "a body of {body_len} bytes is over its bound"
-        );
+        assert!(body_len <= MESSAGE_MAX, "a body of {body_len} bytes is over its bound");
         let flags = self.flags();
         let word = body_len as u32 | (u32::from(flags) << LEN_BITS);
         let head = u64::from(word) | (u64::from(self.ttl_ms) << 32);
@@ -171,14 +168,7 @@ impl<'a> Record<'a> {
         {
             return Err(Malformed::Value);
         }
-        Ok((
-            Self {
-                meta,
-                body,
-                body_at,
-            },
-            end,
-        ))
+        Ok((Self { meta, body, body_at }, end))
     }
 }
 
@@ -211,9 +201,7 @@ impl<'a> RecordMeta<'a> {
                 return Err(Malformed::Value);
             }
             at += 8;
-            let padded_meta = records
-                .get(at..at + padded(len))
-                .ok_or(Malformed::Truncated)?;
+            let padded_meta = records.get(at..at + padded(len)).ok_or(Malformed::Truncated)?;
             check_padding(padded_meta, len)?;
             (self.key, self.headers) = padded_meta[..len].split_at(key_len);
             at += padded(len);
@@ -267,11 +255,7 @@ impl<'a> Records<'a> {
         if stray != 0 {
             return Err(Malformed::Value);
         }
-        if at == bytes.len() {
-            Ok(())
-        } else {
-            Err(Malformed::Count)
-        }
+        if at == bytes.len() { Ok(()) } else { Err(Malformed::Count) }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What may be unsettled: enough to keep a link busy, little enough to stay in the cache.
 const CAPACITY: u32 = 16_384;
-const CAPACITY_BYTES: u64 = 8 << 20;
+const CAPACITY_BYTES: u64 = 4 << 20;
 
 /// What a sink has counted.
 #[derive(Debug, Deserialize, Serialize)]

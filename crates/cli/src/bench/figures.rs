@@ -194,11 +194,11 @@ pub(super) fn svg(rows: &[Row], what: What) -> String {
         let width = value(row) / most * 380.0;
         let fill = if row.end == "tidings" { "#2a6f97" } else { "#a9a9a9" };
         let label = format!("{} {} {} B", row.transport, row.end, row.size);
-        let _ = write!(
+        let _ = writeln!(
             svg,
             "<text x=\"10\" y=\"{0}\">{label}</text>\
              <rect x=\"200\" y=\"{y}\" width=\"{width:.1}\" height=\"16\" fill=\"{fill}\"/>\
-             <text x=\"{1:.1}\" y=\"{0}\">{2:.1}</text>\n",
+             <text x=\"{1:.1}\" y=\"{0}\">{2:.1}</text>",
             y + 13,
             206.0 + width,
             value(row),

@@ -112,6 +112,10 @@ impl Peer {
             reading.max = (max * 4).min(READ_MAX);
         }
         debug_assert_eq!(reading.buffer.len(), before + received.len);
+        if connection.shape() == Shape::Stream {
+            // A large packet may take longer than the peer may be mute.
+            state.link.heard(now, received.len);
+        }
         state.fresh_read = is_full;
         state.refusals = 0;
         self.process(&mut reading, &mut state, now, connection.shape(), received.stride);

@@ -10,41 +10,11 @@ fn parse(text: &str) -> Result<Address, AddressError> {
 fn good_addresses_and_their_canonical_form() {
     // text, canonical, endpoint, channel, loopback
     let table = [
-        (
-            "tcp://127.0.0.1:7400/orders",
-            "",
-            "tcp://127.0.0.1:7400",
-            Some("orders"),
-            true,
-        ),
-        (
-            "tcp://127.0.0.1:7400",
-            "",
-            "tcp://127.0.0.1:7400",
-            None,
-            true,
-        ),
-        (
-            "TCP://[0:0::1]:7400/o",
-            "tcp://[::1]:7400/o",
-            "tcp://[::1]:7400",
-            Some("o"),
-            true,
-        ),
-        (
-            "tcp://[fe80::1%3]:7400/o",
-            "",
-            "tcp://[fe80::1%3]:7400",
-            Some("o"),
-            false,
-        ),
-        (
-            "tcp://[::ffff:127.0.0.1]:1/o",
-            "",
-            "tcp://[::ffff:127.0.0.1]:1",
-            Some("o"),
-            true,
-        ),
+        ("tcp://127.0.0.1:7400/orders", "", "tcp://127.0.0.1:7400", Some("orders"), true),
+        ("tcp://127.0.0.1:7400", "", "tcp://127.0.0.1:7400", None, true),
+        ("TCP://[0:0::1]:7400/o", "tcp://[::1]:7400/o", "tcp://[::1]:7400", Some("o"), true),
+        ("tcp://[fe80::1%3]:7400/o", "", "tcp://[fe80::1%3]:7400", Some("o"), false),
+        ("tcp://[::ffff:127.0.0.1]:1/o", "", "tcp://[::ffff:127.0.0.1]:1", Some("o"), true),
         (
             "udp://Host-1.Example:0/x",
             "udp://host-1.example:0/x",
@@ -52,93 +22,25 @@ fn good_addresses_and_their_canonical_form() {
             Some("x"),
             false,
         ),
-        (
-            "udp://localhost:65535/x",
-            "",
-            "udp://localhost:65535",
-            Some("x"),
-            true,
-        ),
-        (
-            "tcp://0.0.0.0:80/a/b/c",
-            "",
-            "tcp://0.0.0.0:80",
-            Some("a/b/c"),
-            false,
-        ),
-        (
-            "tcp://10.1.2.3:080/a",
-            "tcp://10.1.2.3:80/a",
-            "tcp://10.1.2.3:80",
-            Some("a"),
-            false,
-        ),
-        (
-            "unix:///run/kitchen.sock/orders",
-            "",
-            "unix:///run/kitchen.sock",
-            Some("orders"),
-            true,
-        ),
-        (
-            "unix:///run/kitchen.sock",
-            "",
-            "unix:///run/kitchen.sock",
-            None,
-            true,
-        ),
-        (
-            "unix://./a.sock/x/y",
-            "",
-            "unix://./a.sock",
-            Some("x/y"),
-            true,
-        ),
-        (
-            "unix://a.sock/x",
-            "unix://./a.sock/x",
-            "unix://./a.sock",
-            Some("x"),
-            true,
-        ),
-        (
-            "unix://../a.sock/b.sock",
-            "",
-            "unix://../a.sock",
-            Some("b.sock"),
-            true,
-        ),
-        (
-            "inproc://kitchen/orders",
-            "",
-            "inproc://kitchen",
-            Some("orders"),
-            true,
-        ),
-        (
-            "inproc://küche/größe 1",
-            "",
-            "inproc://küche",
-            Some("größe 1"),
-            true,
-        ),
+        ("udp://localhost:65535/x", "", "udp://localhost:65535", Some("x"), true),
+        ("tcp://0.0.0.0:80/a/b/c", "", "tcp://0.0.0.0:80", Some("a/b/c"), false),
+        ("tcp://10.1.2.3:080/a", "tcp://10.1.2.3:80/a", "tcp://10.1.2.3:80", Some("a"), false),
+        ("unix:///run/kitchen.sock/orders", "", "unix:///run/kitchen.sock", Some("orders"), true),
+        ("unix:///run/kitchen.sock", "", "unix:///run/kitchen.sock", None, true),
+        ("unix://./a.sock/x/y", "", "unix://./a.sock", Some("x/y"), true),
+        ("unix://a.sock/x", "unix://./a.sock/x", "unix://./a.sock", Some("x"), true),
+        ("unix://../a.sock/b.sock", "", "unix://../a.sock", Some("b.sock"), true),
+        ("inproc://kitchen/orders", "", "inproc://kitchen", Some("orders"), true),
+        ("inproc://küche/größe 1", "", "inproc://küche", Some("größe 1"), true),
     ];
     for (text, canonical, endpoint, channel, is_loopback) in table {
         let address = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let canonical = if canonical.is_empty() {
-            text
-        } else {
-            canonical
-        };
+        let canonical = if canonical.is_empty() { text } else { canonical };
         assert_eq!(address.to_string(), canonical);
         assert_eq!(address.endpoint(), endpoint);
         assert_eq!(address.channel(), channel);
         assert_eq!(address.is_loopback(), is_loopback, "{text}");
-        assert_eq!(
-            parse(canonical).unwrap(),
-            address,
-            "canonical form parses to the same"
-        );
+        assert_eq!(parse(canonical).unwrap(), address, "canonical form parses to the same");
         assert!(canonical.starts_with(address.scheme().as_str()));
     }
 }
@@ -151,45 +53,13 @@ fn bad_addresses_and_why() {
         ("", |e| matches!(e, E::NoScheme { .. })),
         ("127.0.0.1:7400", |e| matches!(e, E::NoScheme { .. })),
         ("tcp:/127.0.0.1:7400", |e| matches!(e, E::NoScheme { .. })),
-        ("tpc://h:1", |e| {
-            matches!(
-                e,
-                E::UnknownScheme {
-                    nearest: Some("tcp"),
-                    ..
-                }
-            )
-        }),
-        ("uxin://h", |e| {
-            matches!(
-                e,
-                E::UnknownScheme {
-                    nearest: Some("unix"),
-                    ..
-                }
-            )
-        }),
-        ("inprocs://h", |e| {
-            matches!(
-                e,
-                E::UnknownScheme {
-                    nearest: Some("inproc"),
-                    ..
-                }
-            )
-        }),
-        ("gopher://h:1", |e| {
-            matches!(e, E::UnknownScheme { nearest: None, .. })
-        }),
-        ("://h:1", |e| {
-            matches!(e, E::UnknownScheme { nearest: None, .. })
-        }),
-        ("quic://h:1", |e| {
-            matches!(e, E::NotBuilt { scheme: "quic" })
-        }),
-        ("KAFKA://h:1", |e| {
-            matches!(e, E::NotBuilt { scheme: "kafka" })
-        }),
+        ("tpc://h:1", |e| matches!(e, E::UnknownScheme { nearest: Some("tcp"), .. })),
+        ("uxin://h", |e| matches!(e, E::UnknownScheme { nearest: Some("unix"), .. })),
+        ("inprocs://h", |e| matches!(e, E::UnknownScheme { nearest: Some("inproc"), .. })),
+        ("gopher://h:1", |e| matches!(e, E::UnknownScheme { nearest: None, .. })),
+        ("://h:1", |e| matches!(e, E::UnknownScheme { nearest: None, .. })),
+        ("quic://h:1", |e| matches!(e, E::NotBuilt { scheme: "quic" })),
+        ("KAFKA://h:1", |e| matches!(e, E::NotBuilt { scheme: "kafka" })),
         ("tcp://", |e| matches!(e, E::NoAuthority { .. })),
         ("tcp:///orders", |e| matches!(e, E::NoAuthority { .. })),
         ("tcp://:7400/x", |e| matches!(e, E::NoAuthority { .. })),
@@ -202,20 +72,12 @@ fn bad_addresses_and_why() {
         ("tcp://[::1]/x", |e| matches!(e, E::BadPort { .. })),
         ("tcp://[::1:80/x", |e| matches!(e, E::BadAuthority { .. })),
         ("tcp://::1:80/x", |e| matches!(e, E::BadAuthority { .. })),
-        ("tcp://1.2.3.400:80/x", |e| {
-            matches!(e, E::BadAuthority { .. })
-        }),
-        ("tcp://user@host:80/x", |e| {
-            matches!(e, E::BadAuthority { .. })
-        }),
+        ("tcp://1.2.3.400:80/x", |e| matches!(e, E::BadAuthority { .. })),
+        ("tcp://user@host:80/x", |e| matches!(e, E::BadAuthority { .. })),
         ("tcp://a..b:80/x", |e| matches!(e, E::BadAuthority { .. })),
         ("inproc://a\nb/x", |e| matches!(e, E::BadAuthority { .. })),
-        ("unix:///run/kitchen/orders", |e| {
-            matches!(e, E::NoSocketFile { .. })
-        }),
-        ("unix:///run/kitchen.socket/x", |e| {
-            matches!(e, E::NoSocketFile { .. })
-        }),
+        ("unix:///run/kitchen/orders", |e| matches!(e, E::NoSocketFile { .. })),
+        ("unix:///run/kitchen.socket/x", |e| matches!(e, E::NoSocketFile { .. })),
         ("tcp://h:1/", |e| matches!(e, E::BadChannel { .. })),
         ("tcp://h:1/a//b", |e| matches!(e, E::BadChannel { .. })),
         ("unix:///a.sock/x/", |e| matches!(e, E::BadChannel { .. })),
@@ -239,28 +101,16 @@ fn limits_are_exact() {
 #[test]
 fn the_hint_is_a_sentence() {
     let error = parse("upd://h:1/x").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`upd` is not a transport; did you mean `udp`?"
-    );
-    assert_eq!(
-        parse("gopher://h").unwrap_err().to_string(),
-        "`gopher` is not a transport"
-    );
+    assert_eq!(error.to_string(), "`upd` is not a transport; did you mean `udp`?");
+    assert_eq!(parse("gopher://h").unwrap_err().to_string(), "`gopher` is not a transport");
 }
 
 #[test]
 fn channel_and_port_can_be_replaced() {
     let tcp = parse("tcp://127.0.0.1:0/a").unwrap();
     assert_eq!(tcp.with_port(9).to_string(), "tcp://127.0.0.1:9/a");
-    assert_eq!(
-        parse("udp://h:1").unwrap().with_port(9).to_string(),
-        "udp://h:9"
-    );
-    assert_eq!(
-        tcp.with_channel("b/c").unwrap().to_string(),
-        "tcp://127.0.0.1:0/b/c"
-    );
+    assert_eq!(parse("udp://h:1").unwrap().with_port(9).to_string(), "udp://h:9");
+    assert_eq!(tcp.with_channel("b/c").unwrap().to_string(), "tcp://127.0.0.1:0/b/c");
     assert!(tcp.with_channel("").is_err());
     let unix = parse("unix:///a.sock").unwrap();
     assert_eq!(unix.with_port(9), unix);

@@ -112,11 +112,7 @@ impl UdpConnection {
     }
 
     fn check_open(&self) -> io::Result<()> {
-        if self.is_shut.load(Ordering::Acquire) {
-            Err(closed_here())
-        } else {
-            Ok(())
-        }
+        if self.is_shut.load(Ordering::Acquire) { Err(closed_here()) } else { Ok(()) }
     }
 
     fn count_dropped(&self, len: usize, stride: usize) {
@@ -132,14 +128,9 @@ impl UdpConnection {
             return 1;
         }
         let by_bytes = (RUN_BYTES_MAX / segment).max(1);
-        let most = by_bytes
-            .min(RUN_PACKETS_MAX)
-            .min(self.state.max_gso_segments());
+        let most = by_bytes.min(RUN_PACKETS_MAX).min(self.state.max_gso_segments());
         let packets = &packets[..packets.len().min(most)];
-        let equal = packets
-            .iter()
-            .take_while(|packet| len_of(packet) == segment)
-            .count();
+        let equal = packets.iter().take_while(|packet| len_of(packet) == segment).count();
         let shorter = |packet: &[IoSlice<'_>; 2]| (1..segment).contains(&len_of(packet));
         equal + usize::from(packets.get(equal).is_some_and(shorter))
     }
@@ -165,10 +156,7 @@ impl UdpConnection {
 
 impl Connection for UdpConnection {
     fn shape(&self) -> Shape {
-        Shape::Datagram {
-            packet_max: self.packet_max,
-            window: self.window,
-        }
+        Shape::Datagram { packet_max: self.packet_max, window: self.window }
     }
 
     fn peer(&self) -> String {
@@ -208,8 +196,7 @@ impl Connection for UdpConnection {
         packets: &[[IoSlice<'_>; 2]],
     ) -> Poll<io::Result<usize>> {
         self.check_open()?;
-        self.socket
-            .poll_io(cx, Direction::Write, || self.try_send(packets))
+        self.socket.poll_io(cx, Direction::Write, || self.try_send(packets))
     }
 
     fn try_recv(&self, into: &mut BytesMut, _max: usize) -> io::Result<Received> {
@@ -224,10 +211,7 @@ impl Connection for UdpConnection {
                 // empty datagram says nothing.
                 if is_same(meta.addr, self.peer) && !bytes.is_empty() {
                     into.extend_from_slice(bytes);
-                    received = Some(Received {
-                        len: bytes.len(),
-                        stride: meta.stride,
-                    });
+                    received = Some(Received { len: bytes.len(), stride: meta.stride });
                 } else {
                     self.count_dropped(bytes.len(), meta.stride);
                 }
@@ -245,17 +229,13 @@ impl Connection for UdpConnection {
         max: usize,
     ) -> Poll<io::Result<Received>> {
         if self.socket.is_parked() {
-            return self
-                .socket
-                .poll_io(cx, Direction::Read, || self.try_recv(into, max));
+            return self.socket.poll_io(cx, Direction::Read, || self.try_recv(into, max));
         }
         if let Some(received) = self.inbox.pop(into) {
             return Poll::Ready(Ok(received));
         }
         self.check_open()?;
-        let polled = self
-            .socket
-            .poll_io(cx, Direction::Read, || self.try_recv(into, max));
+        let polled = self.socket.poll_io(cx, Direction::Read, || self.try_recv(into, max));
         if polled.is_pending() {
             // Only now is the waker in its place: what was delivered or shut before is seen here,
             // what comes after wakes it.
@@ -281,19 +261,12 @@ impl Connection for UdpConnection {
         }
         let is_read_ready =
             || want.read && (!self.inbox.is_empty() || self.is_shut.load(Ordering::Acquire));
-        let timeout = if is_read_ready() {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout = if is_read_ready() { Some(Duration::ZERO) } else { timeout };
         let ready = self.socket.wait(want, wake, timeout);
         if want.read {
             *lock(&self.inbox.waiter) = None;
         }
-        ready.map(|ready| Ready {
-            read: ready.read || is_read_ready(),
-            ..ready
-        })
+        ready.map(|ready| Ready { read: ready.read || is_read_ready(), ..ready })
     }
 
     fn shutdown(&self) {
@@ -338,10 +311,7 @@ impl Inbox {
         let (bytes, stride) = trains.pop_front()?;
         self.len.fetch_sub(bytes.len(), Ordering::Release);
         into.extend_from_slice(&bytes);
-        Some(Received {
-            len: bytes.len(),
-            stride,
-        })
+        Some(Received { len: bytes.len(), stride })
     }
 
     fn is_empty(&self) -> bool {
@@ -360,13 +330,8 @@ impl Stranger {
     /// `None` if there are `max` already.
     pub(super) fn admit(at_the_door: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let one_more = |count| (count < max).then_some(count + 1);
-        at_the_door
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-            .ok()?;
-        Some(Self {
-            at_the_door: at_the_door.clone(),
-            is_answered: AtomicBool::new(false),
-        })
+        at_the_door.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Self { at_the_door: at_the_door.clone(), is_answered: AtomicBool::new(false) })
     }
 
     fn answer(&self) {

@@ -105,12 +105,7 @@ impl UdpListener {
                 return;
             }
             let (from, to, stride) = (meta.addr, meta.dst_ip, meta.stride);
-            door.misled.push_back(Arrival {
-                from,
-                to,
-                stride,
-                bytes: bytes.to_vec(),
-            });
+            door.misled.push_back(Arrival { from, to, stride, bytes: bytes.to_vec() });
         });
         if door.peers.len() >= door.sweep_at.max(SWEEP_MIN) {
             door.peers.retain(|_, peer| peer.strong_count() > 0);
@@ -127,13 +122,7 @@ impl UdpListener {
         // From bind to connect this socket takes strangers' packets too: nothing in between.
         socket.bind(&at.into())?;
         socket.connect(&arrival.from.into())?;
-        UdpConnection::new(
-            socket.into(),
-            state,
-            arrival.from,
-            &self.options,
-            Some(stranger),
-        )
+        UdpConnection::new(socket.into(), state, arrival.from, &self.options, Some(stranger))
     }
 
     /// Answers must come from the address that the peer wrote to, which a socket bound to the
@@ -159,12 +148,7 @@ impl UdpListener {
         let mut arrival = None;
         receive(socket.fd(), &self.state, |meta, bytes| {
             let (from, to, stride) = (meta.addr, meta.dst_ip, meta.stride);
-            arrival = Some(Arrival {
-                from,
-                to,
-                stride,
-                bytes: bytes.to_vec(),
-            });
+            arrival = Some(Arrival { from, to, stride, bytes: bytes.to_vec() });
         })?;
         arrival.ok_or_else(|| io::ErrorKind::WouldBlock.into())
     }

@@ -14,10 +14,7 @@ use crate::{Shape, Wake, Want, address::Place, bind, connect};
 
 type Packet<'a> = [IoSlice<'a>; 2];
 
-const READ: Want = Want {
-    read: true,
-    write: false,
-};
+const READ: Want = Want { read: true, write: false };
 
 fn whole(bytes: &[u8]) -> Packet<'_> {
     [IoSlice::new(bytes), IoSlice::new(b"")]
@@ -28,9 +25,7 @@ async fn listening(text: &str, options: &Options) -> Arc<dyn Listener> {
 }
 
 async fn dialled(listener: &dyn Listener) -> Arc<dyn Connection> {
-    connect(&listener.local(), &Options::default())
-        .await
-        .unwrap()
+    connect(&listener.local(), &Options::default()).await.unwrap()
 }
 
 async fn accepted(listener: &dyn Listener) -> Arc<dyn Connection> {
@@ -67,11 +62,7 @@ fn packets_fit_the_route() {
         (1500, 28, Some(0), 1),
     ];
     for (mtu, headers, cap, packet) in table {
-        assert_eq!(
-            fit_packet(mtu, headers, cap),
-            packet,
-            "{mtu} {headers} {cap:?}"
-        );
+        assert_eq!(fit_packet(mtu, headers, cap), packet, "{mtu} {headers} {cap:?}");
     }
 }
 
@@ -79,24 +70,12 @@ fn packets_fit_the_route() {
 async fn the_shape_tells_route_and_buffer() {
     let listener = listening("udp://127.0.0.1:0/x", &Options::default()).await;
     let near = dialled(&*listener).await;
-    let Shape::Datagram { packet_max, window } = near.shape() else {
-        panic!("not a stream")
-    };
+    let Shape::Datagram { packet_max, window } = near.shape() else { panic!("not a stream") };
     assert_eq!(packet_max, 61440);
     assert!(window >= WINDOW_MIN);
-    let small = Options {
-        receive_buffer_bytes: 1,
-        datagram_max: Some(1400),
-        ..Options::default()
-    };
+    let small = Options { receive_buffer_bytes: 1, datagram_max: Some(1400), ..Options::default() };
     let near = connect(&listener.local(), &small).await.unwrap();
-    assert_eq!(
-        near.shape(),
-        Shape::Datagram {
-            packet_max: 1400,
-            window: WINDOW_MIN
-        }
-    );
+    assert_eq!(near.shape(), Shape::Datagram { packet_max: 1400, window: WINDOW_MIN });
 }
 
 #[tokio::test]
@@ -117,9 +96,7 @@ async fn two_hundred_kib_in_few_calls() {
     let (mut sent, mut sends, mut receives) = (0, 0, 0);
     // What one send put in flight is read before the next: any receive buffer holds that.
     while sent < packets.len() {
-        sent += poll_fn(|cx| near.poll_send(cx, &packets[sent..]))
-            .await
-            .unwrap();
+        sent += poll_fn(|cx| near.poll_send(cx, &packets[sent..])).await.unwrap();
         sends += 1;
         while into.len() < sent * PACKET {
             let received = poll_fn(|cx| far.poll_recv(cx, &mut into, 0)).await.unwrap();
@@ -131,11 +108,7 @@ async fn two_hundred_kib_in_few_calls() {
     assert_eq!(far.dropped(), 0);
     let (_, state) = open_socket(([127, 0, 0, 1], 0).into(), &Options::default()).unwrap();
     if state.max_gso_segments() > 1 {
-        assert_eq!(
-            (sends, receives),
-            (4, 4),
-            "62 packets, just below 64,000 bytes, a call"
-        );
+        assert_eq!((sends, receives), (4, 4), "62 packets, just below 64,000 bytes, a call");
     }
 }
 
@@ -144,10 +117,7 @@ async fn a_run_ends_where_the_length_changes() {
     let listener = listening("udp://127.0.0.1:0/x", &Options::default()).await;
     let near = dialled(&*listener).await;
     let lens = [8, 8, 8, 3, 8, 8, 9, 0, 5, 61440, 61440];
-    let bytes: Vec<Vec<u8>> = (0_u8..)
-        .zip(lens)
-        .map(|(byte, len)| vec![byte; len])
-        .collect();
+    let bytes: Vec<Vec<u8>> = (0_u8..).zip(lens).map(|(byte, len)| vec![byte; len]).collect();
     let packets: Vec<Packet<'_>> = bytes.iter().map(|bytes| whole(bytes)).collect();
     let mut runs = Vec::new();
     while runs.iter().sum::<usize>() < packets.len() {
@@ -160,32 +130,20 @@ async fn a_run_ends_where_the_length_changes() {
     }
     let far = accepted(&*listener).await;
     route(&*listener);
-    let expected: Vec<&[u8]> = bytes
-        .iter()
-        .map(Vec::as_slice)
-        .filter(|packet| !packet.is_empty())
-        .collect();
+    let expected: Vec<&[u8]> =
+        bytes.iter().map(Vec::as_slice).filter(|packet| !packet.is_empty()).collect();
     let mut arrived: Vec<Vec<u8>> = Vec::new();
     while arrived.len() < expected.len() {
         let mut into = BytesMut::new();
-        let stride = poll_fn(|cx| far.poll_recv(cx, &mut into, 0))
-            .await
-            .unwrap()
-            .stride;
+        let stride = poll_fn(|cx| far.poll_recv(cx, &mut into, 0)).await.unwrap().stride;
         arrived.extend(into.chunks(stride).map(<[u8]>::to_vec));
     }
-    assert!(
-        arrived == expected,
-        "in this order, and the empty one left out"
-    );
+    assert!(arrived == expected, "in this order, and the empty one left out");
 }
 
 #[tokio::test]
 async fn too_long_is_refused_and_changes_nothing() {
-    let options = Options {
-        datagram_max: Some(1000),
-        ..Options::default()
-    };
+    let options = Options { datagram_max: Some(1000), ..Options::default() };
     let listener = listening("udp://127.0.0.1:0/x", &options).await;
     let near = connect(&listener.local(), &options).await.unwrap();
     let error = near.try_send(&[whole(&[0; 1001])]).unwrap_err();
@@ -203,10 +161,7 @@ async fn nobody_there_surfaces_as_refused() {
     let wake = Wake::new().unwrap();
     for by_recv in [true, false] {
         near.try_send(&[whole(b"anyone?")]).unwrap();
-        assert!(
-            near.wait(READ, &wake, None).unwrap().read,
-            "the notice ends a wait"
-        );
+        assert!(near.wait(READ, &wake, None).unwrap().read, "the notice ends a wait");
         let told = if by_recv {
             near.try_recv(&mut BytesMut::new(), 0).map(|_| ())
         } else {
@@ -247,10 +202,7 @@ async fn a_thread_that_waits_is_woken_by_a_delivery() {
     let far = accepted(&*listener).await;
     far.park();
     let wake = Wake::new().unwrap();
-    assert!(
-        far.wait(READ, &wake, None).unwrap().read,
-        "the first packet is inside already"
-    );
+    assert!(far.wait(READ, &wake, None).unwrap().read, "the first packet is inside already");
     let mut into = BytesMut::new();
     far.try_recv(&mut into, 0).unwrap();
     assert!(!far.wait(READ, &wake, Some(Duration::ZERO)).unwrap().read);
@@ -266,10 +218,7 @@ async fn a_thread_that_waits_is_woken_by_a_delivery() {
 
 #[tokio::test]
 async fn strangers_at_the_door_are_limited_until_they_are_answered() {
-    let options = Options {
-        unauthenticated_max: 2,
-        ..Options::default()
-    };
+    let options = Options { unauthenticated_max: 2, ..Options::default() };
     let listener = listening("udp://127.0.0.1:0/x", &options).await;
     let mut nears = Vec::new();
     for _ in 0..3 {
@@ -314,9 +263,7 @@ async fn replies_come_from_the_address_that_was_asked() {
         let Ok(listener) = bind(&at.parse().unwrap(), &Options::default()).await else {
             continue; // a host without IPv6
         };
-        let Place::Udp(Host::Ip(bound)) = listener.local().place().clone() else {
-            panic!()
-        };
+        let Place::Udp(Host::Ip(bound)) = listener.local().place().clone() else { panic!() };
         let to = to.parse::<Address>().unwrap().with_port(bound.port());
         let near = connect(&to, &Options::default()).await.unwrap();
         near.try_send(&[whole(b"ping")]).unwrap();
@@ -343,10 +290,7 @@ fn caught() -> (UdpConnection, std::net::UdpSocket) {
     peer.send_to(b"ping", to).unwrap();
     let peer_at = peer.local_addr().unwrap();
     socket.connect(&peer_at.into()).unwrap();
-    (
-        UdpConnection::new(socket.into(), state, peer_at, &options, None).unwrap(),
-        peer,
-    )
+    (UdpConnection::new(socket.into(), state, peer_at, &options, None).unwrap(), peer)
 }
 
 #[test]
@@ -392,9 +336,7 @@ async fn a_shut_connection_fails_at_once_even_when_parked_threads_wait() {
     let near = dialled(&*listener).await;
     near.shutdown();
     let polled = poll_fn(|cx| Poll::Ready(near.poll_recv(cx, &mut BytesMut::new(), 0))).await;
-    let Poll::Ready(Err(error)) = polled else {
-        panic!("{polled:?}")
-    };
+    let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     near.park();
     assert!(near.wait(READ, &Wake::new().unwrap(), None).unwrap().read);

@@ -77,9 +77,7 @@ impl<'a> Shell<'a> {
             return Err(Malformed::Length(len));
         }
         let end = at.checked_add(len as usize).ok_or(Malformed::Truncated)?;
-        let body = packet
-            .get(at + FRAME_HEADER..end)
-            .ok_or(Malformed::Truncated)?;
+        let body = packet.get(at + FRAME_HEADER..end).ok_or(Malformed::Truncated)?;
         Ok(Self {
             kind: head as u8,
             flags: (head >> 8) as u8,
@@ -96,10 +94,7 @@ impl<'a> Shell<'a> {
             attempt: u32_at(self.body, 4)?,
             base: u64_at(self.body, 8)?,
             count: u32::from(self.count),
-            records: self
-                .body
-                .get(DATA_HEADER - FRAME_HEADER..)
-                .ok_or(Malformed::Truncated)?,
+            records: self.body.get(DATA_HEADER - FRAME_HEADER..).ok_or(Malformed::Truncated)?,
             at: at + DATA_HEADER,
         };
         if self.flags != 0 || data.attempt == 0 {
@@ -118,52 +113,34 @@ impl<'a> Shell<'a> {
             OPEN => return self.open(),
             ACCEPT => {
                 self.check_fixed(1, 8)?;
-                Frame::Accept {
-                    stream: self.stream()?,
-                    is_durable: self.flags & 1 != 0,
-                }
+                Frame::Accept { stream: self.stream()?, is_durable: self.flags & 1 != 0 }
             }
             REFUSE => return self.refuse(),
             VERDICT => return self.verdict(),
             SKIP => self.skip()?,
             CANCEL => {
                 self.check_fixed(0, 16)?;
-                Frame::Cancel {
-                    stream: self.stream()?,
-                    seq: self.seq_at(8)?,
-                }
+                Frame::Cancel { stream: self.stream()?, seq: self.seq_at(8)? }
             }
             BASE => {
                 self.check_fixed(0, 16)?;
-                Frame::Base {
-                    stream: self.stream()?,
-                    base: self.seq_at(8)?,
-                }
+                Frame::Base { stream: self.stream()?, base: self.seq_at(8)? }
             }
             FINISH => {
                 self.check_fixed(0, 16)?;
-                Frame::Finish {
-                    stream: self.stream()?,
-                    last: self.seq_or_0_at(8)?,
-                }
+                Frame::Finish { stream: self.stream()?, last: self.seq_or_0_at(8)? }
             }
             FINISHED => {
                 self.check_fixed(0, 8)?;
-                Frame::Finished {
-                    stream: self.stream()?,
-                }
+                Frame::Finished { stream: self.stream()? }
             }
             PING => {
                 self.check_fixed(0, 8)?;
-                Frame::Ping {
-                    stamp: u64_at(self.body, 0)?,
-                }
+                Frame::Ping { stamp: u64_at(self.body, 0)? }
             }
             PONG => {
                 self.check_fixed(0, 8)?;
-                Frame::Pong {
-                    stamp: u64_at(self.body, 0)?,
-                }
+                Frame::Pong { stamp: u64_at(self.body, 0)? }
             }
             other => return Err(Malformed::Kind(other)),
         };
@@ -199,12 +176,7 @@ impl<'a> Shell<'a> {
         if first_len == 0 || span > largest {
             return Err(Malformed::Value);
         }
-        Ok(Frame::Ack {
-            largest,
-            first_len,
-            delay_us,
-            ranges,
-        })
+        Ok(Frame::Ack { largest, first_len, delay_us, ranges })
     }
 
     fn open(&self) -> Result<(Frame<'a>, Texts<'a>), Malformed> {
@@ -261,12 +233,7 @@ impl<'a> Shell<'a> {
         if bytes > u64::from(count) * RECORD_MAX as u64 {
             return Err(Malformed::Value);
         }
-        Ok(Frame::Skip {
-            stream: u32_at(self.body, 0)?,
-            count,
-            base,
-            bytes,
-        })
+        Ok(Frame::Skip { stream: u32_at(self.body, 0)?, count, base, bytes })
     }
 
     /// Checks a frame whose body always has the same length.
@@ -284,11 +251,7 @@ impl<'a> Shell<'a> {
     }
 
     fn check_flags(&self, known: u8) -> Result<(), Malformed> {
-        if self.flags & !known == 0 {
-            Ok(())
-        } else {
-            Err(Malformed::Value)
-        }
+        if self.flags & !known == 0 { Ok(()) } else { Err(Malformed::Value) }
     }
 
     /// The stream of a frame that has nothing in the four bytes behind it.
@@ -298,20 +261,12 @@ impl<'a> Shell<'a> {
 
     fn seq_at(&self, at: usize) -> Result<u64, Malformed> {
         let seq = self.seq_or_0_at(at)?;
-        if seq == 0 {
-            Err(Malformed::Value)
-        } else {
-            Ok(seq)
-        }
+        if seq == 0 { Err(Malformed::Value) } else { Ok(seq) }
     }
 
     fn seq_or_0_at(&self, at: usize) -> Result<u64, Malformed> {
         let seq = u64_at(self.body, at)?;
-        if seq > SEQ_MAX {
-            Err(Malformed::Value)
-        } else {
-            Ok(seq)
-        }
+        if seq > SEQ_MAX { Err(Malformed::Value) } else { Ok(seq) }
     }
 
     /// The ranges that fill the body from `at` on.
@@ -353,9 +308,5 @@ impl Ranges<'_> {
 fn check_run(base: u64, count: u32) -> Result<(), Malformed> {
     // Both terms are far below 2^63, so the sum is exact.
     let is_run = base > 0 && count > 0 && base <= SEQ_MAX && base + u64::from(count - 1) <= SEQ_MAX;
-    if is_run {
-        Ok(())
-    } else {
-        Err(Malformed::Value)
-    }
+    if is_run { Ok(()) } else { Err(Malformed::Value) }
 }

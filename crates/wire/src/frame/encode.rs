@@ -26,12 +26,7 @@ impl Frame<'_> {
                 (DATA, 0, record_count(data))
             }
             Self::Progress(progress) => encode_progress(progress, out),
-            Self::Ack {
-                largest,
-                first_len,
-                delay_us,
-                ranges,
-            } => {
+            Self::Ack { largest, first_len, delay_us, ranges } => {
                 out.extend_from_slice(&largest.to_le_bytes());
                 put(out, *first_len, *delay_us);
                 (ACK, 0, put_ranges(out, *ranges))
@@ -45,22 +40,12 @@ impl Frame<'_> {
                 put(out, *stream, *code);
                 (REFUSE, 0, put_text(out, text))
             }
-            Self::Verdict {
-                stream,
-                code,
-                seq,
-                text,
-            } => {
+            Self::Verdict { stream, code, seq, text } => {
                 put(out, *stream, *code);
                 out.extend_from_slice(&seq.to_le_bytes());
                 (VERDICT, 0, put_text(out, text))
             }
-            Self::Skip {
-                stream,
-                count,
-                base,
-                bytes,
-            } => {
+            Self::Skip { stream, count, base, bytes } => {
                 put(out, *stream, *count);
                 out.extend_from_slice(&base.to_le_bytes());
                 out.extend_from_slice(&bytes.to_le_bytes());
@@ -87,10 +72,7 @@ impl Frame<'_> {
 
 /// Appends everything of a data frame but its records, which are `records_len` bytes.
 pub(crate) fn write_data_header(data: &Data<'_>, records_len: usize, out: &mut Vec<u8>) {
-    assert!(
-        records_len.is_multiple_of(8),
-        "records are padded: {records_len} bytes"
-    );
+    assert!(records_len.is_multiple_of(8), "records are padded: {records_len} bytes");
     let frame_len = DATA_HEADER + records_len;
     let mut header = [0; DATA_HEADER];
     header[..8].copy_from_slice(&frame_header(DATA, 0, record_count(data), frame_len));

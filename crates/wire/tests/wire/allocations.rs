@@ -44,11 +44,7 @@ fn parse_allocates_nothing_for_a_packet_full_of_texts() {
     let mut bytes = Vec::new();
     let mut writer = PacketWriter::begin(&mut bytes, Kind::Batch, 7, 1);
     while writer.len() < PACKET_MAX - 1024 {
-        writer.push(&Frame::Refuse {
-            stream: 1,
-            code: 1,
-            text: text.clone(),
-        });
+        writer.push(&Frame::Refuse { stream: 1, code: 1, text: text.clone() });
     }
     writer.finish(&[]);
     assert_eq!(count(|| parse(&bytes)), 0);
@@ -59,9 +55,7 @@ fn only_texts_are_copied() {
     for (name, bytes) in fixtures::all() {
         let packet = Packet::parse(&bytes).unwrap();
         let info = measure(|| drop(black_box(packet.handshake())));
-        let has_text = ["hello", "welcome", "close"]
-            .iter()
-            .any(|kind| name.contains(kind));
+        let has_text = ["hello", "welcome", "close"].iter().any(|kind| name.contains(kind));
         assert_eq!(info.count_total, u64::from(has_text), "{name}");
         assert!(info.bytes_max <= TEXT_MAX as u64, "{name}");
 
@@ -85,14 +79,7 @@ fn data_path_allocates_nothing_after_warm_up() {
         for body in [&b"one"[..], b"", b"three of them"] {
             RecordMeta::default().encode(body, &mut records);
         }
-        let data = Data {
-            stream: 1,
-            attempt: 1,
-            base: 1,
-            count: 3,
-            records: &records,
-            at: 0,
-        };
+        let data = Data { stream: 1, attempt: 1, base: 1, count: 3, records: &records, at: 0 };
         let mut writer = PacketWriter::begin(&mut bytes, Kind::Batch, 7, 1);
         writer.push_data(&data);
         writer.push(&Frame::Base { stream: 1, base: 1 });

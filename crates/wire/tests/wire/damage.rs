@@ -23,16 +23,8 @@ fn every_flipped_bit_is_refused() {
 fn every_truncation_is_refused_and_every_extension() {
     for (name, bytes) in fixtures::all() {
         for len in 0..bytes.len() {
-            assert_eq!(
-                Packet::parse(&bytes[..len]).err(),
-                Some(Malformed::Truncated),
-                "{name}"
-            );
-            let expected = if len < HEADER_LEN {
-                None
-            } else {
-                Some(bytes.len())
-            };
+            assert_eq!(Packet::parse(&bytes[..len]).err(), Some(Malformed::Truncated), "{name}");
+            let expected = if len < HEADER_LEN { None } else { Some(bytes.len()) };
             assert_eq!(packet_len(&bytes[..len]), Ok(expected), "{name}");
         }
         for extra in [1, 8, 24] {
@@ -57,22 +49,10 @@ fn every_truncation_under_a_right_checksum_is_refused_or_another_packet() {
 fn something_else_on_the_port_is_known_from_its_first_bytes() {
     for other in ["GET / HTTP/1.1\r\n", "\x16\x03\x01", "G", "t", "td", "ta"] {
         let is_ours = "td".starts_with(other);
-        let expected = if is_ours {
-            Ok(None)
-        } else {
-            Err(Malformed::Alien)
-        };
+        let expected = if is_ours { Ok(None) } else { Err(Malformed::Alien) };
         assert_eq!(packet_len(other.as_bytes()), expected, "{other}");
-        let refusal = if is_ours {
-            Malformed::Truncated
-        } else {
-            Malformed::Alien
-        };
-        assert_eq!(
-            Packet::parse(other.as_bytes()).err(),
-            Some(refusal),
-            "{other}"
-        );
+        let refusal = if is_ours { Malformed::Truncated } else { Malformed::Alien };
+        assert_eq!(Packet::parse(other.as_bytes()).err(), Some(refusal), "{other}");
     }
     assert_eq!(packet_len(&[]), Ok(None));
 }

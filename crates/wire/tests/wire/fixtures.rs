@@ -5,31 +5,20 @@ use std::path::Path;
 
 /// Reads the hex of one fixture; `#` begins a comment.
 pub fn read(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let text = std::fs::read_to_string(path.with_extension("hex")).unwrap();
-    let digits = text
-        .lines()
-        .flat_map(|line| line.split('#').next().unwrap().split_whitespace());
-    digits
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    let digits = text.lines().flat_map(|line| line.split('#').next().unwrap().split_whitespace());
+    digits.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 /// Every fixture that this version reads, with its name.
 pub fn all() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let files = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let names = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
     let mut names: Vec<_> = names.filter(|name| name != "packet_version_9").collect();
     names.sort();
-    names
-        .into_iter()
-        .map(|name| (name.clone(), read(&name)))
-        .collect()
+    names.into_iter().map(|name| (name.clone(), read(&name))).collect()
 }
 
 /// A generator for tests that need many bytes and no shrinking (xorshift64*).

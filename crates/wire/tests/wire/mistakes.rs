@@ -6,14 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidings_wire::*;
 
 fn data(records: &[u8], count: u32) -> Data<'_> {
-    Data {
-        stream: 1,
-        attempt: 1,
-        base: 1,
-        count,
-        records,
-        at: 0,
-    }
+    Data { stream: 1, attempt: 1, base: 1, count, records, at: 0 }
 }
 
 fn panics(run: impl FnOnce(PacketWriter<'_>)) -> bool {
@@ -51,15 +44,9 @@ fn frames_behind_a_tail() {
 #[test]
 fn records_that_no_frame_can_hold() {
     let many = vec![0; 8 * (RECORDS_MAX + 1)];
-    assert!(!panics(
-        |mut writer| writer.push_data(&data(&many[8..], RECORDS_MAX as u32))
-    ));
-    assert!(panics(
-        |mut writer| writer.push_data(&data(&many, RECORDS_MAX as u32 + 1))
-    ));
-    assert!(panics(
-        |mut writer| writer.push(&Frame::Data(data(&many, RECORDS_MAX as u32 + 1)))
-    ));
+    assert!(!panics(|mut writer| writer.push_data(&data(&many[8..], RECORDS_MAX as u32))));
+    assert!(panics(|mut writer| writer.push_data(&data(&many, RECORDS_MAX as u32 + 1))));
+    assert!(panics(|mut writer| writer.push(&Frame::Data(data(&many, RECORDS_MAX as u32 + 1)))));
     assert!(panics(|mut writer| writer.push_data(&data(&many[..12], 1))));
 }
 
@@ -85,20 +72,8 @@ fn records_over_the_bound() {
         catch_unwind(AssertUnwindSafe(|| meta.encode(body, &mut Vec::new()))).is_err()
     };
     assert!(encode(none, &long));
-    assert!(encode(
-        RecordMeta {
-            key: &long[..=KEY_MAX],
-            ..none
-        },
-        b"x"
-    ));
-    assert!(encode(
-        RecordMeta {
-            headers: &long[..=HEADERS_MAX],
-            ..none
-        },
-        b"x"
-    ));
+    assert!(encode(RecordMeta { key: &long[..=KEY_MAX], ..none }, b"x"));
+    assert!(encode(RecordMeta { headers: &long[..=HEADERS_MAX], ..none }, b"x"));
 }
 
 #[test]

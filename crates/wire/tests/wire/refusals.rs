@@ -12,11 +12,7 @@ const RECORD: usize = BODY + 16;
 /// The refusal of a fixture that has `with` written over it at `at`.
 fn refusal(name: &str, at: usize, with: &[u8]) -> Option<Malformed> {
     let mut bytes = fixtures::read(name);
-    assert_ne!(
-        &bytes[at..at + with.len()],
-        with,
-        "{name} at {at}: the change changes nothing"
-    );
+    assert_ne!(&bytes[at..at + with.len()], with, "{name} at {at}: the change changes nothing");
     bytes[at..at + with.len()].copy_from_slice(with);
     assert!(fuzz::reseal(&mut bytes));
     Packet::parse(&bytes).err()
@@ -24,11 +20,7 @@ fn refusal(name: &str, at: usize, with: &[u8]) -> Option<Malformed> {
 
 fn check(cases: &[(&str, usize, &[u8], Malformed)]) {
     for (name, at, with, expected) in cases {
-        assert_eq!(
-            refusal(name, *at, with),
-            Some(*expected),
-            "{name} at {at}: {with:x?}"
-        );
+        assert_eq!(refusal(name, *at, with), Some(*expected), "{name} at {at}: {with:x?}");
     }
 }
 
@@ -48,13 +40,7 @@ fn headers() {
         ("packet_batch_empty", 16, &[0; 8], Malformed::Value),
         ("packet_batch_empty", 16, &ABOVE_SEQ_MAX, Malformed::Value),
     ]);
-    for (kind, len) in [
-        (4, PACKET_MAX + 8),
-        (1, HANDSHAKE_MAX + 8),
-        (4, 16),
-        (4, 0),
-        (4, 25),
-    ] {
+    for (kind, len) in [(4, PACKET_MAX + 8), (1, HANDSHAKE_MAX + 8), (4, 16), (4, 0), (4, 25)] {
         let mut header = fixtures::read("packet_batch_empty");
         header[3] = kind;
         header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
@@ -66,12 +52,7 @@ fn headers() {
 fn handshakes() {
     check(&[
         ("packet_hello", FRAME + 48, &[65], Malformed::Length(65)),
-        (
-            "packet_hello",
-            FRAME + 48,
-            &[0xff; 8],
-            Malformed::Length(u32::MAX),
-        ),
+        ("packet_hello", FRAME + 48, &[0xff; 8], Malformed::Length(u32::MAX)),
         ("packet_hello", FRAME + 48, &[9], Malformed::Truncated),
         ("packet_hello", FRAME + 48, &[0], Malformed::Length(64)),
         ("packet_hello", FRAME + 56, &[0xff], Malformed::Value),
@@ -95,12 +76,7 @@ fn frames() {
         ("frame_ping", FRAME + 4, &[0], Malformed::Length(0)),
         ("frame_ping", FRAME + 4, &[12], Malformed::Length(12)),
         ("frame_ping", FRAME + 4, &[24], Malformed::Truncated),
-        (
-            "frame_ping",
-            FRAME + 4,
-            &[0xf8, 0xff, 0xff, 0xff],
-            Malformed::Truncated,
-        ),
+        ("frame_ping", FRAME + 4, &[0xf8, 0xff, 0xff, 0xff], Malformed::Truncated),
         ("frame_ping", FRAME + 4, &[8], Malformed::Length(0)),
         ("frame_ping", FRAME + 1, &[1], Malformed::Value),
         ("frame_ping", FRAME + 2, &[1], Malformed::Count),
@@ -114,12 +90,7 @@ fn frames() {
         ("frame_skip", BODY + 4, &[0; 4], Malformed::Value),
         ("frame_skip", BODY + 8, &[0; 8], Malformed::Value),
         ("frame_skip", BODY + 8, &HIGHEST, Malformed::Value),
-        (
-            "frame_skip",
-            BODY + 16,
-            &(4 * RECORD_MAX as u64 + 1).to_le_bytes(),
-            Malformed::Value,
-        ),
+        ("frame_skip", BODY + 16, &(4 * RECORD_MAX as u64 + 1).to_le_bytes(), Malformed::Value),
         ("frame_refuse", FRAME + 1, &[1], Malformed::Value),
         ("frame_refuse", FRAME + 2, &[0, 1], Malformed::Length(256)),
         ("frame_refuse", FRAME + 2, &[14], Malformed::Value),
@@ -134,12 +105,7 @@ fn frames() {
         ("frame_open", BODY + 7, &[1], Malformed::Value),
         ("frame_open", BODY + 8, &[0; 8], Malformed::Value),
         ("frame_open", BODY + 16, &[0, 1], Malformed::Length(256)),
-        (
-            "frame_open",
-            BODY + 20,
-            &[0xff; 4],
-            Malformed::Length(u32::MAX),
-        ),
+        ("frame_open", BODY + 20, &[0xff; 4], Malformed::Length(u32::MAX)),
         ("frame_open", BODY + 20, &[17], Malformed::Truncated),
         ("frame_open", BODY + 20, &[8], Malformed::Length(48)),
     ]);
@@ -153,12 +119,7 @@ fn progress_and_ack() {
         // Taken what was never received.
         ("frame_progress", BODY + 16, &[121], Malformed::Value),
         // Ranges that reach over the highest number.
-        (
-            "frame_progress",
-            BODY + 24,
-            &(SEQ_MAX - 9).to_le_bytes(),
-            Malformed::Value,
-        ),
+        ("frame_progress", BODY + 24, &(SEQ_MAX - 9).to_le_bytes(), Malformed::Value),
         ("frame_progress", BODY + 48, &[0], Malformed::Value),
         ("frame_progress", BODY + 52, &[0], Malformed::Value),
         ("frame_progress", FRAME + 2, &[1], Malformed::Count),
@@ -171,14 +132,8 @@ fn progress_and_ack() {
         ("frame_ack", BODY + 20, &[0xff; 4], Malformed::Value),
     ]);
     // The last numbers that there are.
-    assert_eq!(
-        refusal("frame_progress", BODY + 24, &(SEQ_MAX - 10).to_le_bytes()),
-        None
-    );
-    assert_eq!(
-        refusal("frame_skip", BODY + 8, &(SEQ_MAX - 3).to_le_bytes()),
-        None
-    );
+    assert_eq!(refusal("frame_progress", BODY + 24, &(SEQ_MAX - 10).to_le_bytes()), None);
+    assert_eq!(refusal("frame_skip", BODY + 8, &(SEQ_MAX - 3).to_le_bytes()), None);
     assert_eq!(refusal("frame_progress", BODY + 32, &[0xff; 16]), None);
 }
 
@@ -192,24 +147,9 @@ fn data() {
         ("frame_data_plain", FRAME + 2, &[4], Malformed::Truncated),
         ("frame_data_plain", BODY + 4, &[0], Malformed::Value),
         ("frame_data_plain", BODY + 8, &[0; 8], Malformed::Value),
-        (
-            "frame_data_plain",
-            BODY + 8,
-            &ABOVE_SEQ_MAX,
-            Malformed::Value,
-        ),
-        (
-            "frame_data_plain",
-            BODY + 8,
-            &(SEQ_MAX - 1).to_le_bytes(),
-            Malformed::Value,
-        ),
-        (
-            "frame_data_plain",
-            RECORD,
-            &over,
-            Malformed::Length(FRAGMENT_MAX as u32 + 1),
-        ),
+        ("frame_data_plain", BODY + 8, &ABOVE_SEQ_MAX, Malformed::Value),
+        ("frame_data_plain", BODY + 8, &(SEQ_MAX - 1).to_le_bytes(), Malformed::Value),
+        ("frame_data_plain", RECORD, &over, Malformed::Length(FRAGMENT_MAX as u32 + 1)),
         ("frame_data_plain", RECORD, &[200], Malformed::Truncated),
         ("frame_data_plain", RECORD, &[4], Malformed::Value),
         ("frame_data_plain", RECORD + 8 + 7, &[1], Malformed::Value),
@@ -218,41 +158,18 @@ fn data() {
         // A fragment has to be alone, within its whole, and not empty.
         ("frame_data_plain", RECORD + 3, &[8], Malformed::Value),
         ("frame_data_fragment", RECORD, &[0], Malformed::Value),
-        (
-            "frame_data_fragment",
-            RECORD + 8,
-            &2_999_991u32.to_le_bytes(),
-            Malformed::Value,
-        ),
-        (
-            "frame_data_fragment",
-            RECORD + 8,
-            &[0xff; 4],
-            Malformed::Value,
-        ),
-        (
-            "frame_data_fragment",
-            RECORD + 12,
-            &[0xff; 4],
-            Malformed::Value,
-        ),
+        ("frame_data_fragment", RECORD + 8, &2_999_991u32.to_le_bytes(), Malformed::Value),
+        ("frame_data_fragment", RECORD + 8, &[0xff; 4], Malformed::Value),
+        ("frame_data_fragment", RECORD + 12, &[0xff; 4], Malformed::Value),
         ("frame_data_meta", RECORD + 8, &[0, 1], Malformed::Value),
-        (
-            "frame_data_meta",
-            RECORD + 8,
-            &[0, 0, 0, 0],
-            Malformed::Value,
-        ),
+        ("frame_data_meta", RECORD + 8, &[0, 0, 0, 0], Malformed::Value),
         ("frame_data_meta", RECORD + 10, &[1, 16], Malformed::Value),
         ("frame_data_meta", RECORD + 10, &[255], Malformed::Truncated),
         ("frame_data_meta", RECORD + 12, &[1], Malformed::Value),
         ("frame_data_meta", RECORD + 16 + 15, &[1], Malformed::Value),
         ("frame_data_meta", RECORD + 32 + 7, &[1], Malformed::Value),
     ]);
-    assert_eq!(
-        refusal("frame_data_plain", BODY + 8, &(SEQ_MAX - 2).to_le_bytes()),
-        None
-    );
+    assert_eq!(refusal("frame_data_plain", BODY + 8, &(SEQ_MAX - 2).to_le_bytes()), None);
 }
 
 /// What says of itself what it is, and is still refused.
@@ -261,9 +178,7 @@ fn consistent_but_not_allowed() {
     // A record with meta that has neither key nor headers.
     let mut bytes = fixtures::read("packet_batch_empty");
     bytes.extend_from_slice(&[1, 0, 1, 0, 40, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]);
-    bytes.extend_from_slice(&[
-        0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    ]);
+    bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert!(fuzz::reseal(&mut bytes));
     assert_eq!(Packet::parse(&bytes).err(), Some(Malformed::Value));
 
@@ -285,11 +200,7 @@ fn records_out_of_a_packet() {
     let meta = RecordMeta {
         key: &[1; KEY_MAX],
         headers: &[2; HEADERS_MAX],
-        reply: Some(Reply {
-            stream: 1,
-            status: 2,
-            seq: 3,
-        }),
+        reply: Some(Reply { stream: 1, status: 2, seq: 3 }),
         fragment: Some((0, MESSAGE_MAX as u32)),
         ..RecordMeta::default()
     };
@@ -301,14 +212,8 @@ fn records_out_of_a_packet() {
 
     let over = MESSAGE_MAX as u32 + 1;
     kept[..3].copy_from_slice(&over.to_le_bytes()[..3]);
-    assert_eq!(
-        Record::decode(&kept, 0).err(),
-        Some(Malformed::Length(over))
-    );
-    assert_eq!(
-        Record::decode(&kept, usize::MAX).err(),
-        Some(Malformed::Truncated)
-    );
+    assert_eq!(Record::decode(&kept, 0).err(), Some(Malformed::Length(over)));
+    assert_eq!(Record::decode(&kept, usize::MAX).err(), Some(Malformed::Truncated));
 }
 
 /// A record after the first is a fragment: it would leave a hole in the run.
@@ -316,19 +221,9 @@ fn records_out_of_a_packet() {
 fn fragment_in_company() {
     let mut records = Vec::new();
     RecordMeta::default().encode(b"plain", &mut records);
-    let meta = RecordMeta {
-        fragment: Some((0, 9)),
-        ..RecordMeta::default()
-    };
+    let meta = RecordMeta { fragment: Some((0, 9)), ..RecordMeta::default() };
     meta.encode(b"part", &mut records);
-    let data = Data {
-        stream: 1,
-        attempt: 1,
-        base: 1,
-        count: 2,
-        records: &records,
-        at: 0,
-    };
+    let data = Data { stream: 1, attempt: 1, base: 1, count: 2, records: &records, at: 0 };
     let mut bytes = Vec::new();
     let mut writer = PacketWriter::begin(&mut bytes, Kind::Batch, 7, 1);
     writer.push_data(&data);

@@ -11,23 +11,9 @@ use crate::fuzz;
 #[derive(Clone, Debug)]
 enum Owned {
     Small(Frame<'static>),
-    Data {
-        stream: u32,
-        attempt: u32,
-        base: u64,
-        records: Vec<OwnedRecord>,
-    },
-    Progress {
-        stream: u32,
-        numbers: [u64; 5],
-        pairs: Vec<(u32, u32)>,
-    },
-    Ack {
-        above: u64,
-        first_len: u32,
-        delay_us: u32,
-        pairs: Vec<(u32, u32)>,
-    },
+    Data { stream: u32, attempt: u32, base: u64, records: Vec<OwnedRecord> },
+    Progress { stream: u32, numbers: [u64; 5], pairs: Vec<(u32, u32)> },
+    Ack { above: u64, first_len: u32, delay_us: u32, pairs: Vec<(u32, u32)> },
 }
 
 #[derive(Clone, Debug)]
@@ -63,9 +49,7 @@ impl Owned {
         match self {
             Self::Small(_) => {}
             Self::Data { records, .. } => {
-                records
-                    .iter()
-                    .for_each(|record| record.meta().encode(&record.body, &mut out));
+                records.iter().for_each(|record| record.meta().encode(&record.body, &mut out));
             }
             Self::Progress { pairs, .. } | Self::Ack { pairs, .. } => {
                 Ranges::encode(pairs.iter().copied(), &mut out);
@@ -77,12 +61,7 @@ impl Owned {
     fn frame<'a>(&self, lent: &'a [u8], at: usize) -> Frame<'a> {
         match self {
             Self::Small(frame) => frame.clone(),
-            Self::Data {
-                stream,
-                attempt,
-                base,
-                records,
-            } => Frame::Data(Data {
+            Self::Data { stream, attempt, base, records } => Frame::Data(Data {
                 stream: *stream,
                 attempt: *attempt,
                 base: *base,
@@ -90,9 +69,7 @@ impl Owned {
                 records: lent,
                 at,
             }),
-            Self::Progress {
-                stream, numbers, ..
-            } => Frame::Progress(Progress {
+            Self::Progress { stream, numbers, .. } => Frame::Progress(Progress {
                 stream: *stream,
                 received: numbers[0].max(numbers[1]),
                 taken: numbers[0].min(numbers[1]),
@@ -101,16 +78,9 @@ impl Owned {
                 credit_bytes: numbers[4],
                 ranges: Ranges::of(lent),
             }),
-            Self::Ack {
-                above,
-                first_len,
-                delay_us,
-                pairs,
-            } => {
-                let span: u64 = pairs
-                    .iter()
-                    .map(|(gap, len)| u64::from(*gap) + u64::from(*len))
-                    .sum();
+            Self::Ack { above, first_len, delay_us, pairs } => {
+                let span: u64 =
+                    pairs.iter().map(|(gap, len)| u64::from(*gap) + u64::from(*len)).sum();
                 Frame::Ack {
                     largest: above + u64::from(*first_len) + span,
                     first_len: *first_len,
@@ -137,34 +107,16 @@ fn pairs() -> impl Strategy<Value = Vec<(u32, u32)>> {
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    any::<(u32, u32, u64)>().prop_map(|(stream, status, seq)| Reply {
-        stream,
-        status,
-        seq,
-    })
+    any::<(u32, u32, u64)>().prop_map(|(stream, status, seq)| Reply { stream, status, seq })
 }
 
 fn record() -> impl Strategy<Value = OwnedRecord> {
     let key = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 0..=KEY_MAX)];
     let headers = prop_oneof![Just(Vec::new()), vec(any::<u8>(), 0..=40)];
-    let outside = (
-        any::<u32>(),
-        any::<bool>(),
-        any::<bool>(),
-        option::of(reply()),
-    );
+    let outside = (any::<u32>(), any::<bool>(), any::<bool>(), option::of(reply()));
     (outside, key, headers, vec(any::<u8>(), 0..40)).prop_map(|(outside, key, headers, body)| {
         let (ttl_ms, is_prompt, is_awaited, reply) = outside;
-        OwnedRecord {
-            ttl_ms,
-            is_prompt,
-            is_awaited,
-            fragment: None,
-            key,
-            headers,
-            reply,
-            body,
-        }
+        OwnedRecord { ttl_ms, is_prompt, is_awaited, fragment: None, key, headers, reply, body }
     })
 }
 
@@ -185,14 +137,7 @@ fn records() -> impl Strategy<Value = Vec<OwnedRecord>> {
 }
 
 fn open() -> impl Strategy<Value = Frame<'static>> {
-    let fields = (
-        any::<u32>(),
-        any::<u8>(),
-        0..=2u8,
-        0..=1u8,
-        any::<bool>(),
-        seq(),
-    );
+    let fields = (any::<u32>(), any::<u8>(), 0..=2u8, 0..=1u8, any::<bool>(), seq());
     (fields, text(TEXT_MAX), text(TEXT_MAX)).prop_map(|(fields, channel, content)| {
         let (stream, purpose, delivery, order, is_rendezvous, base) = fields;
         Frame::Open(OpenFrame {
@@ -219,22 +164,10 @@ fn small() -> impl Strategy<Value = Frame<'static>> {
             code,
             text
         }),
-        (stream(), any::<u32>(), seq(), text(TEXT_MAX)).prop_map(|(stream, code, seq, text)| {
-            Frame::Verdict {
-                stream,
-                code,
-                seq,
-                text,
-            }
-        }),
-        (stream(), 1..=u32::MAX, seq(), 0..=RECORD_MAX as u64).prop_map(
-            |(stream, count, base, bytes)| Frame::Skip {
-                stream,
-                count,
-                base,
-                bytes
-            }
-        ),
+        (stream(), any::<u32>(), seq(), text(TEXT_MAX))
+            .prop_map(|(stream, code, seq, text)| { Frame::Verdict { stream, code, seq, text } }),
+        (stream(), 1..=u32::MAX, seq(), 0..=RECORD_MAX as u64)
+            .prop_map(|(stream, count, base, bytes)| Frame::Skip { stream, count, base, bytes }),
         (stream(), seq()).prop_map(|(stream, seq)| Frame::Cancel { stream, seq }),
         (stream(), seq()).prop_map(|(stream, base)| Frame::Base { stream, base }),
         (stream(), 0..=SEQ_MAX).prop_map(|(stream, last)| Frame::Finish { stream, last }),
@@ -261,43 +194,29 @@ fn frame() -> impl Strategy<Value = Owned> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    (
-        any::<[u64; 3]>(),
-        any::<u128>(),
-        any::<[u32; 2]>(),
-        text(NAME_MAX),
+    (any::<[u64; 3]>(), any::<u128>(), any::<[u32; 2]>(), text(NAME_MAX)).prop_map(
+        |([nonce, link, incarnation], node, [packet_max, window], name)| Hello {
+            nonce,
+            link,
+            node,
+            incarnation,
+            packet_max,
+            window,
+            name,
+        },
     )
-        .prop_map(
-            |([nonce, link, incarnation], node, [packet_max, window], name)| Hello {
-                nonce,
-                link,
-                node,
-                incarnation,
-                packet_max,
-                window,
-                name,
-            },
-        )
 }
 
 fn handshake() -> impl Strategy<Value = Handshake> {
     prop_oneof![
         hello().prop_map(Handshake::Hello),
         (any::<u64>(), any::<u64>(), hello()).prop_map(|(nonce_peer, state, hello)| {
-            Handshake::Welcome(Welcome {
-                nonce_peer,
-                state,
-                hello,
-            })
+            Handshake::Welcome(Welcome { nonce_peer, state, hello })
         }),
         any::<(u64, u64)>()
             .prop_map(|(nonce_peer, state)| Handshake::Ready(Ready { nonce_peer, state })),
         (any::<u16>(), any::<(u8, u8)>(), text(TEXT_MAX)).prop_map(|(code, versions, text)| {
-            Handshake::Close(Close {
-                code,
-                versions,
-                text,
-            })
+            Handshake::Close(Close { code, versions, text })
         }),
     ]
 }
@@ -423,27 +342,12 @@ proptest! {
 fn the_longest_packet_and_the_most_records() {
     // 1 MiB in one fragment and, beside it, as many empty records as a frame can count.
     let mut whole = Vec::new();
-    let meta = RecordMeta {
-        fragment: Some((0, MESSAGE_MAX as u32)),
-        ..RecordMeta::default()
-    };
+    let meta = RecordMeta { fragment: Some((0, MESSAGE_MAX as u32)), ..RecordMeta::default() };
     meta.encode(&vec![7; FRAGMENT_MAX], &mut whole);
     let many = vec![0; 8 * RECORDS_MAX];
-    let one = Data {
-        stream: 1,
-        attempt: 1,
-        base: SEQ_MAX,
-        count: 1,
-        records: &whole,
-        at: 0,
-    };
+    let one = Data { stream: 1, attempt: 1, base: SEQ_MAX, count: 1, records: &whole, at: 0 };
     let base = SEQ_MAX - RECORDS_MAX as u64 + 1;
-    let most = Data {
-        base,
-        count: RECORDS_MAX as u32,
-        records: &many,
-        ..one
-    };
+    let most = Data { base, count: RECORDS_MAX as u32, records: &many, ..one };
     let mut bytes = Vec::new();
     let mut writer = PacketWriter::begin(&mut bytes, Kind::Batch, 7, SEQ_MAX);
     writer.push_data(&one);
