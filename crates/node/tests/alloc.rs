@@ -1,6 +1,8 @@
 //! No heap allocation a message after warm-up, on the thread that sends and on the one that
 //! receives. What a burst costs is shared by its messages: a packet has one buffer.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::sync::mpsc::channel;
 
 use allocation_counter::measure;

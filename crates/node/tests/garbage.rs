@@ -1,6 +1,8 @@
 //! Strangers and liars on every port: what they send is refused and counted, nothing panics, and
 //! the others do not notice.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;

@@ -1,6 +1,8 @@
 //! 100 000 messages while the network drops 5 % of the packets, in a network namespace of the
 //! test's own. Needs root, `unshare`, `ip` and `nft`, and says so where they are missing.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 //! Many senders, channels and nodes, opened and closed: nothing stays behind. Alone in its process,
 //! because it counts descriptors and memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use tidings::NodeConfig;
 use tidings::prelude::*;
 use tidings_conformance::{SOON, Sitter, descriptors_of, eventually, resident_of, within_a_minute};

@@ -1,6 +1,8 @@
 //! What nodes weigh, in processes of their own: idle, with idle connections, and when the other
 //! end has been stopped.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::time::{Duration, Instant};
 
 use tidings::prelude::*;

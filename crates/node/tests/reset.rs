@@ -1,6 +1,8 @@
 //! Connections that break during a transfer, between two nodes that both live: reset, half-open,
 //! stalled, cut short, with bytes in them that nobody sent. Nothing is lost, repeated or reordered.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

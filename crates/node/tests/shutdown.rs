@@ -1,5 +1,7 @@
 //! Nodes that are closed or dropped while many threads use them: everything ends, nothing hangs.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::time::Duration;
 
 use tidings::prelude::*;
