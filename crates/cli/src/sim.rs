@@ -151,7 +151,12 @@ pub(crate) fn run(args: SimArgs, context: &Context) -> Result<Exit, Trouble> {
         args.record(shown, &options)?;
     }
     if let Some(report) = &tally.violating {
-        return Err(violated(report));
+        if interrupt.is_raised() {
+            return Err(violated(report));
+        }
+        context.note(&format!("seed {} breaks a promise; making it smaller", report.seed));
+        let (_, smallest) = tidings_sim::shrink(report.seed, &options);
+        return Err(violated(if smallest.violation.is_some() { &smallest } else { report }));
     }
     Ok(if interrupt.is_raised() { Exit::Interrupted } else { Exit::Ok })
 }

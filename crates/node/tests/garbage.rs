@@ -118,7 +118,7 @@ fn greetings() -> Vec<(&'static str, Vec<u8>)> {
         ("HTTP", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
         ("TLS", tls),
         ("SSH", b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
-        ("a hello of 4 GiB", header(1, u32::MAX & !7)),
+        ("a hello of 4 GiB", header(1, !7)),
         ("a hello of 2 KiB", header(1, 2048)),
         ("a batch that is too long", header(4, PACKET_MAX as u32 + 8)),
         ("a batch without a handshake", batch),
@@ -390,7 +390,7 @@ fn scenario_8_a_peer_that_lies_after_its_handshake_is_cut_off() {
             liar.write_all(&bytes).unwrap();
             let lie = match round % 5 {
                 0 => random(round, 5000),
-                1 => header(4, u32::MAX & !7),
+                1 => header(4, !7),
                 2 => {
                     // A packet of this session with nonsense in it.
                     let mut batch = header(4, 24 + 64);
@@ -462,7 +462,7 @@ fn a_full_table_of_descriptors_is_survived() {
                 } else {
                     strangers.push(Box::new(knock(&place)));
                 }
-                if strangers.len() % 10 == 0 {
+                if strangers.len().is_multiple_of(10) {
                     ask(&client);
                 }
             }
