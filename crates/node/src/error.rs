@@ -19,18 +19,48 @@ pub enum Fault {
     System,
 }
 
+/// What is known of an error beside its sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// A stable code, for `tidings explain`.
+    pub code: &'static str,
+    /// The variant's name.
+    pub kind: &'static str,
+    /// Whether the same call may succeed later without anything being changed.
+    pub is_retryable: bool,
+    /// Whose fault it is.
+    pub fault: Fault,
+}
+
 /// What every error can say of itself.
 pub trait Diagnose: std::error::Error {
-    /// A stable code, for `tidings explain`.
-    fn code(&self) -> &'static str;
-    /// The variant's name.
-    fn kind(&self) -> &'static str;
-    /// Whether the same call may succeed later without anything being changed.
-    fn is_retryable(&self) -> bool;
-    /// Whose fault it is.
-    fn fault(&self) -> Fault;
+    /// All of it.
+    fn diagnosis(&self) -> Diagnosis;
+
+    /// See [`Diagnosis::code`].
+    fn code(&self) -> &'static str {
+        self.diagnosis().code
+    }
+
+    /// See [`Diagnosis::kind`].
+    fn kind(&self) -> &'static str {
+        self.diagnosis().kind
+    }
+
+    /// See [`Diagnosis::is_retryable`].
+    fn is_retryable(&self) -> bool {
+        self.diagnosis().is_retryable
+    }
+
+    /// See [`Diagnosis::fault`].
+    fn fault(&self) -> Fault {
+        self.diagnosis().fault
+    }
+
     /// What to try.
-    fn hint(&self) -> Option<String>;
+    fn hint(&self) -> Option<String> {
+        diagnose::hint_of(self.code())
+    }
 }
 
 /// Making a node or listening failed; nothing listens.

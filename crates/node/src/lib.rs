@@ -47,8 +47,8 @@ mod wait;
 
 pub use config::NodeConfig;
 pub use error::{
-    AddressError, BindError, CloseReport, Diagnose, Fault, OpenError, RecvError, RequestError,
-    SendError,
+    AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, OpenError, RecvError,
+    RequestError, SendError,
 };
 pub use message::{Ack, Message, RawMessage};
 pub use node::{

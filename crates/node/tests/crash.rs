@@ -32,13 +32,16 @@ fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
             let mut said = Vec::new();
             for life in 0..=LIVES {
                 let mut child = Child::start("receiver", &[place.address()]);
+                let t = Instant::now();
                 let mut lines = vec![child.line()];
+                println!("R {:?}", t.elapsed());
                 // Killed in the middle of its work, all but the last one.
                 let enough = 100 + 37 * life as usize;
                 eventually("this life gets something", || {
                     lines.extend(child.lines());
                     lines.len() > enough
                 });
+                println!("T {sitter:?} {life} {:?} lines {}", t.elapsed(), lines.len());
                 if life == LIVES {
                     is_over.store(true, Ordering::Relaxed);
                     eventually("the rest is confirmed", || sender.is_finished());
@@ -135,7 +138,8 @@ fn scenario_28_a_sender_that_is_killed_leaves_a_prefix_and_nothing_behind() {
                         is_killed = true;
                     }
                 }
-                assert!(is_killed && next > 0, "{sitter:?} {name}");
+                let status = node.status();
+                assert!(is_killed && next > 0, "{sitter:?} {name}: {next} came; {status:?}");
                 total += next;
             }
             eventually("the dead are forgotten", || node.status().links.is_empty());
