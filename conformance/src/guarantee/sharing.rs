@@ -1,5 +1,8 @@
 //! Several receivers, several senders, several channels: who gets what, and who waits for whom.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use tidings::prelude::*;
 
 use super::{CHANNEL, Ends, await_depth, number, put, take};
@@ -134,4 +137,72 @@ pub fn both_directions_carry_at_once(sitter: Sitter) {
     };
     let both = [carry(there, "client"), carry(back, "server")];
     both.into_iter().for_each(|carrier| carrier.join().unwrap());
+}
+
+/// Several senders and several receivers at full speed: every message once, and every
+/// acknowledgement reaches its sender.
+//= GUARANTEES.md#DELIVERY-3
+//= GUARANTEES.md#LIVENESS-1
+pub fn every_acknowledgement_counts_under_contention(sitter: Sitter) {
+    const COUNT: u32 = 10_000;
+    let ends = Ends::new(sitter);
+    let taken = Arc::new(AtomicU32::new(0));
+    let receivers: Vec<_> = (0..3)
+        .map(|_| {
+            let (mut rx, taken) = (ends.receiver(), taken.clone());
+            std::thread::spawn(move || {
+                let mut mine = Vec::new();
+                while taken.load(Ordering::Relaxed) < 3 * COUNT {
+                    if let Ok(message) = rx.recv().timeout(WHILE).wait() {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        mine.push(number(&message));
+                    }
+                }
+                mine
+            })
+        })
+        .collect();
+    let senders: Vec<_> = (0..3u32)
+        .map(|at| {
+            let (node, tx) = ends.another(&format!("sender-{at}"));
+            std::thread::spawn(move || {
+                (0..COUNT).for_each(|number| put(&tx, at << 16 | number));
+                tx.drained().timeout(SOON).wait().unwrap();
+                (node, tx.unsettled())
+            })
+        })
+        .collect();
+    for sender in senders {
+        assert_eq!(sender.join().unwrap().1, (0, 0));
+    }
+    let mut all: Vec<u32> =
+        receivers.into_iter().flat_map(|receiver| receiver.join().unwrap()).collect();
+    all.sort_unstable();
+    let expected = (0..3u32).flat_map(|at| (0..COUNT).map(move |number| at << 16 | number));
+    assert!(all.into_iter().eq(expected), "not each of them once");
+}
+
+/// Messages may be acknowledged in any order, with any number of them in hand.
+//= GUARANTEES.md#STAGE-1
+//= GUARANTEES.md#LIVENESS-1
+pub fn acknowledgements_in_any_order_settle(sitter: Sitter) {
+    let ends = Ends::new(sitter);
+    let mut rx = ends.from().ack(Ack::Explicit).open().wait().unwrap();
+    let tx = ends.sender();
+    for _ in 0..3 {
+        (0..1000).for_each(|number| put(&tx, number));
+        let mut hands: Vec<_> =
+            (0..1000).map(|_| rx.recv().timeout(SOON).wait().unwrap()).collect();
+        assert_eq!(tx.unsettled().0, 1000);
+        // Every second one, from the back: a hole beside each.
+        for at in (0..500).rev() {
+            hands.remove(2 * at).ack();
+        }
+        while hands.len() > 1 {
+            hands.remove(hands.len() * 7 / 11).ack();
+        }
+        super::await_unsettled(&tx, 1);
+        hands.pop().unwrap().ack();
+        tx.drained().timeout(SOON).wait().unwrap();
+    }
 }

@@ -87,6 +87,8 @@ impl std::fmt::Debug for State {
 struct Feed {
     channel: Option<Arc<Channel>>,
     runs: VecDeque<Outstanding>,
+    /// Runs that nobody has any more, to be used again.
+    spare: Vec<Arc<Run>>,
     is_rendezvous: bool,
     is_exact: bool,
 }

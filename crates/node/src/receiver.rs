@@ -211,8 +211,9 @@ impl RawReceiver {
     /// What was taken and done frees the senders; they hear of it before we wait.
     fn settle_accounts(&mut self) {
         if std::mem::take(&mut self.has_news) {
-            for peer in self.channel.peers() {
-                peer.idle();
+            match self.channel.only_peer() {
+                Some(peer) => peer.idle(),
+                None => self.channel.peers().iter().for_each(|peer| peer.idle()),
             }
         }
     }

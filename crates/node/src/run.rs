@@ -55,6 +55,20 @@ impl Run {
         }
     }
 
+    /// Makes a run that nobody has any more into another one of the same stream.
+    pub fn renew(
+        &mut self,
+        (base, count, attempt): (u64, u32, u32),
+        bytes: Bytes,
+        arrived: Time,
+        is_awaited: bool,
+    ) {
+        (self.base, self.count, self.attempt) = (base, count, attempt);
+        (self.bytes, self.arrived, self.is_awaited) = (bytes, arrived, is_awaited);
+        *self.taken.get_mut() = 0;
+        *self.settled.get_mut() = 0;
+    }
+
     /// The first `count` messages, which end at `at` in the bytes, are taken. `is_shared`: several
     /// receivers take from this run, and a later one may be here first.
     #[inline]

@@ -8,10 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidings::prelude::*;
-use tidings::{NodeConfig, Pending};
+use tidings::{LinkConfig, NodeConfig, Pending};
 use tidings_conformance::{Child, Role, SOON, Sitter, eventually, within_a_minute};
 
 const LIVES: u32 = 8;
+
+/// Over UDP nobody is told that a process was killed: its peers find out by its silence.
+fn impatient() -> LinkConfig {
+    LinkConfig {
+        keep_alive: Duration::from_millis(100),
+        dead_after: Duration::from_millis(500),
+        ..LinkConfig::default()
+    }
+}
 
 /// A receiver says what it got before it acknowledges it. Whatever is reported to the sender as
 /// processed was said; whatever was accepted is said by some life; what comes again says so.
@@ -23,7 +32,7 @@ fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
     within_a_minute("killed receivers", || {
         for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Udp] {
             let place = sitter.place();
-            let node = Node::builder().start().wait().unwrap();
+            let node = Node::builder().link(impatient()).start().wait().unwrap();
             let to = node.raw_sender(&place.channel("x")).capacity(128);
             let tx = to.open().wait().unwrap();
             let is_over = Arc::new(AtomicBool::new(false));
@@ -32,16 +41,13 @@ fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
             let mut said = Vec::new();
             for life in 0..=LIVES {
                 let mut child = Child::start("receiver", &[place.address()]);
-                let t = Instant::now();
                 let mut lines = vec![child.line()];
-                println!("R {:?}", t.elapsed());
                 // Killed in the middle of its work, all but the last one.
                 let enough = 100 + 37 * life as usize;
                 eventually("this life gets something", || {
                     lines.extend(child.lines());
                     lines.len() > enough
                 });
-                println!("T {sitter:?} {life} {:?} lines {}", t.elapsed(), lines.len());
                 if life == LIVES {
                     is_over.store(true, Ordering::Relaxed);
                     eventually("the rest is confirmed", || sender.is_finished());
@@ -113,13 +119,8 @@ fn scenario_28_a_sender_that_is_killed_leaves_a_prefix_and_nothing_behind() {
     within_a_minute("killed senders", || {
         for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Udp] {
             let place = sitter.place();
-            let link = tidings::LinkConfig {
-                keep_alive: Duration::from_millis(100),
-                dead_after: Duration::from_millis(500),
-                ..tidings::LinkConfig::default()
-            };
-            let config =
-                NodeConfig { remember: Duration::from_millis(300), link, ..NodeConfig::default() };
+            let remember = Duration::from_millis(300);
+            let config = NodeConfig { remember, link: impatient(), ..NodeConfig::default() };
             let node = Node::builder().config(config).start().wait().unwrap();
             node.listen(place.address()).wait().unwrap();
             let mut rx = node.raw_receiver("x").open().wait().unwrap();

@@ -13,6 +13,9 @@ use crate::channel::Channel;
 use crate::hub::Purpose;
 use crate::run::Run;
 
+/// Runs of one stream that are kept for reuse.
+const SPARE_MAX: usize = 64;
+
 impl Peer {
     /// Carries out the outputs of the link.
     pub fn dispatch(&self, state: &mut State, now: Time, packet: Option<&Bytes>) {
@@ -107,8 +110,17 @@ impl Peer {
         let Some(me) = self.me.upgrade() else { return };
         let Some(feed) = state.feeds.get_mut(&stream) else { return };
         let Some(channel) = feed.channel.clone() else { return };
-        let hints = (is_awaited, feed.is_rendezvous, feed.is_exact);
-        let run = Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints));
+        let mut spare = feed.spare.pop();
+        let renewed = spare.as_mut().and_then(Arc::get_mut).map(|spare| {
+            spare.renew((run.1, run.2, run.3), bytes.clone(), now, is_awaited);
+        });
+        let run = match spare {
+            Some(spare) if renewed.is_some() => spare,
+            _ => {
+                let hints = (is_awaited, feed.is_rendezvous, feed.is_exact);
+                Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints))
+            }
+        };
         let outstanding = Outstanding { run: run.clone(), taken: 0, taken_bytes: 0, settled: 0 };
         feed.runs.push_back(outstanding);
         if state.harvest_at.is_none() {
@@ -137,8 +149,8 @@ impl Peer {
         channel: Option<Arc<Channel>>,
         (is_rendezvous, is_exact): (bool, bool),
     ) {
-        let runs = VecDeque::new();
-        state.feeds.insert(stream, Feed { channel, runs, is_rendezvous, is_exact });
+        let (runs, spare) = (VecDeque::new(), Vec::new());
+        state.feeds.insert(stream, Feed { channel, runs, spare, is_rendezvous, is_exact });
     }
 
     /// Tells the link what the application has taken and settled since the last time.
@@ -161,7 +173,13 @@ impl Peer {
                 }
             }
             while feed.runs.front().is_some_and(Outstanding::is_done) {
-                feed.runs.pop_front();
+                let Some(mut run) = feed.runs.pop_front().map(|done| done.run) else { break };
+                if feed.spare.len() < SPARE_MAX
+                    && let Some(unused) = Arc::get_mut(&mut run)
+                {
+                    unused.bytes = Bytes::new(); // its buffer is free
+                    feed.spare.push(run);
+                }
             }
             left |= !feed.runs.is_empty();
         }
@@ -256,8 +274,13 @@ impl Outstanding {
 
     /// Taken whole, and no message of it is in anyone's hands.
     fn is_done(&self) -> bool {
-        let is_taken = self.taken == self.run.count;
-        is_taken && (self.settled == self.run.count || Arc::strong_count(&self.run) == 1)
+        if self.taken < self.run.count || self.settled == self.run.count {
+            return self.taken == self.run.count;
+        }
+        let is_let_go = Arc::strong_count(&self.run) == 1;
+        // Who let go of it last may have settled something since we looked.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        is_let_go && self.run.settled() == self.settled
     }
 }
 
