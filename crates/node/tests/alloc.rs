@@ -116,7 +116,8 @@ fn a_ping_pong_allocates_nothing_a_message() {
                 asked as f64 / ROUNDS as f64,
                 echoed as f64 / ROUNDS as f64
             );
-            assert!((asked + echoed) as f64 / (2 * ROUNDS) as f64 < SHARE_MAX, "{asked}, {echoed}");
+            let share = (asked + echoed) as f64 / (2 * ROUNDS) as f64;
+            assert!(share < SHARE_MAX, "{asked}, {echoed}");
             drop((near, far));
         }
     });

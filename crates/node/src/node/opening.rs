@@ -108,10 +108,12 @@ impl Close {
             if !is_worth_waiting || hub.clock.now() >= deadline {
                 confirm(&hub, deadline).await;
                 let unsettled = hub.peers().iter().flat_map(|peer| peer.unsettled()).collect();
+                let tasks = hub.lock().tasks.clone();
                 stop(&hub);
-                return CloseReport { unsettled };
-            }
-            hub.nap(Duration::from_millis(1)).await;
+                // A place is free when the last task has let go of its socket.
+                let mut looks = 100;
+                while looks > 0 && !tasks.iter().all(tokio::task::AbortHandle::is_finished) {
+                    hub.nap(Duration::from_millis(1)).await;
                     looks -= 1;
                 }
                 return CloseReport { unsettled };
