@@ -197,20 +197,20 @@ impl Channel {
 
     /// A receiver begins or ends waiting: rendezvous senders are let in one by one.
     pub fn count_waiting(&self, delta: i32) {
-        let (feeds, waiting) = {
+        let feeds: Vec<(Arc<Peer>, u32)> = {
             let mut inbox = self.inbox();
             inbox.waiting = inbox.waiting.saturating_add_signed(delta);
-            let feeds: Vec<(Arc<Peer>, u32)> = inbox
-                .feeds
-                .iter()
-                .filter(|feed| feed.is_rendezvous)
-                .map(|feed| (feed.peer.clone(), feed.stream))
-                .collect();
-            (feeds, inbox.waiting)
+            let feeds = inbox.feeds.iter().filter(|feed| feed.is_rendezvous);
+            feeds.map(|feed| (feed.peer.clone(), feed.stream)).collect()
         };
         for (peer, stream) in feeds {
-            peer.set_waiting(stream, waiting);
+            peer.tell_waiting(stream);
         }
+    }
+
+    /// Receivers that wait now.
+    pub fn waiting(&self) -> u32 {
+        self.inbox().waiting
     }
 
     /// Something to take, each stream in its turn. `from` limits it to one node.

@@ -168,11 +168,14 @@ fn scenario_8_garbage_datagrams_are_dropped_and_harm_nobody() {
         let client = Node::builder().start().wait().unwrap();
         let tx = client.raw_sender(&place.channel("x")).open().wait().unwrap();
         let target = place.address().trim_start_matches("udp://").to_owned();
+        // Kept open: the next one must not get the port of one that is still at the door.
+        let mut strangers = Vec::new();
         for (seed, (name, bytes)) in (10..).zip(greetings()) {
             let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
             for bytes in [&bytes[..bytes.len().min(8000)], &random(seed, 100), b""] {
                 stranger.send_to(bytes, &target).unwrap();
             }
+            strangers.push(stranger);
             tx.send(name.as_bytes()).until(Stage::Received).timeout(SOON).wait().unwrap();
             assert_eq!(&*rx.recv().timeout(SOON).wait().unwrap(), name.as_bytes());
         }

@@ -241,12 +241,14 @@ impl Peer {
     }
 
     /// How many receivers wait on a rendezvous stream.
-    pub fn set_waiting(&self, stream: u32, waiting: u32) {
+    pub fn tell_waiting(&self, stream: u32) {
         let now = self.now();
         let mut state = self.lock();
-        if state.feeds.get(&stream).is_some_and(|feed| feed.is_rendezvous) {
+        let feed = state.feeds.get(&stream).filter(|feed| feed.is_rendezvous);
+        if let Some(channel) = feed.and_then(|feed| feed.channel.clone()) {
             // First who waits, then what was taken: what was taken must not count as waited for.
-            state.link.set_waiting(now, stream, waiting);
+            // Counted under the lock: of two receivers that tell at once, the last tells the truth.
+            state.link.set_waiting(now, stream, channel.waiting());
             self.transmit(&mut state, now);
         }
     }
