@@ -63,7 +63,6 @@ sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
     fifo_holds_for_each_sender_and_channel,
     key_and_headers_travel,
     outcomes_are_true_when_deadlines_are_short,
-    rendezvous_of_many_forget_nobody,
     scenario_1_an_unbounded_sender_does_not_flood_a_bounded_receiver,
     scenario_1_exactly_the_capacity_is_accepted,
     scenario_2_a_full_channel_says_so_and_loses_nothing,
