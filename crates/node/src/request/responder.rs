@@ -135,5 +135,10 @@ fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
         overflow: Overflow::Reject,
     };
     let tx = RawSender::open(&peer.hub, peer, spec, None);
-    peer.lock().replies.outlet.get_or_insert(tx).clone()
+    // Of two that came first at once one is too many; it takes the peer's lock when it goes.
+    let mut state = peer.lock();
+    let known = state.replies.outlet.get_or_insert_with(|| tx.clone()).clone();
+    drop(state);
+    drop(tx);
+    known
 }
