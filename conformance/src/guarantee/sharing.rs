@@ -1,7 +1,7 @@
 //! Several receivers, several senders, several channels: who gets what, and who waits for whom.
 
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use tidings::prelude::*;

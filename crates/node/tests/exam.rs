@@ -38,7 +38,12 @@ macro_rules! sit_as_tasks {
 }
 
 sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
+    a_batch_is_settled_as_one,
+    a_batch_leaves_conditions_to_each_message,
+    a_burst_arrives_in_order_and_settles,
+    a_burst_that_is_stopped_says_how_far_it_came,
     a_key_does_not_keep_a_nacked_message_away,
+    a_loan_carries_its_body,
     a_nack_delivers_again_up_to_the_last_attempt,
     a_receiver_that_goes_leaves_its_share_to_the_others,
     a_reject_tells_the_sender,

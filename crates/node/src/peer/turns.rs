@@ -1,8 +1,8 @@
 //! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
 //! while it waits for something from it.
 
-use std::sync::{Arc, MutexGuard, TryLockError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
