@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Pub(PubArgs),
     /// Print what is published under topics
     Sub(SubArgs),
+    /// Join a group, or look at those of a running node
+    Group(GroupArgs),
     /// Measure latency and throughput
     Bench(BenchArgs),
     /// Run the protocol in a simulated world full of faults, and check every promise
@@ -95,8 +97,6 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Print the version
     Version,
-    #[command(hide = true, disable_help_flag = true)]
-    Group(LaterArgs),
     #[command(hide = true, disable_help_flag = true)]
     Queue(LaterArgs),
     #[command(hide = true, disable_help_flag = true)]

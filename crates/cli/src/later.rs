@@ -65,14 +65,6 @@ impl GatewayArgs {
     }
 }
 
-pub(crate) fn group() -> Trouble {
-    refused(
-        "`tidings group`",
-        "groups with views and total order",
-        "`tidings pub` and `tidings sub` reach many at once, without agreement on order",
-    )
-}
-
 pub(crate) fn queue() -> Trouble {
     refused(
         "`tidings queue`",

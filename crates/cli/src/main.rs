@@ -16,6 +16,7 @@ mod diagnose;
 mod doctor;
 mod explain;
 mod generate;
+mod group;
 mod interrupt;
 mod later;
 mod ls;
@@ -89,7 +90,7 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Completions(args) => generate::completions(args, &context),
         Command::Man(args) => generate::man(args, &context),
         Command::Version => version::run(&context),
-        Command::Group(_) => Err(later::group()),
+        Command::Group(args) => group::run(args, &context),
         Command::Queue(_) => Err(later::queue()),
         Command::Dlq(_) => Err(later::dlq()),
         Command::Top(_) => Err(later::top()),

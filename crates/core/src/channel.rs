@@ -55,6 +55,10 @@ pub enum Stage {
     Taken,
     /// The receiver has acknowledged it.
     Processed,
+    /// Of a multicast: delivered at its sender, in its place among all others.
+    Delivered,
+    /// Of a multicast: every member that survives will deliver it.
+    Uniform,
 }
 
 impl Stage {
@@ -68,6 +72,8 @@ impl Stage {
             Self::Synced => "synced",
             Self::Taken => "taken",
             Self::Processed => "processed",
+            Self::Delivered => "delivered",
+            Self::Uniform => "uniform",
         }
     }
 }

@@ -31,8 +31,11 @@ pub(crate) async fn dial(peer: Arc<Peer>, address: Address) {
                 Ok((connection, established, shaking, rest)) => {
                     Some((connection, established, shaking, rest))
                 }
-                Err(trouble) => {
-                    peer.lock().trouble = trouble;
+                Err((trouble, is_refused)) => {
+                    let mut state = peer.lock();
+                    (state.trouble, state.is_refused) = (trouble, is_refused);
+                    drop(state);
+                    hub.link_changed();
                     None
                 }
             }
@@ -59,10 +62,14 @@ pub(crate) async fn dial(peer: Arc<Peer>, address: Address) {
 
 type Connected = (Arc<dyn Connection>, Established, Handshake, BytesMut);
 
-async fn connect(hub: &Arc<Hub>, peer: &Arc<Peer>, address: &Address) -> Result<Connected, String> {
-    let connection = tidings_transport::connect(address, &hub.options)
-        .await
-        .map_err(|error| error.to_string())?;
+/// The error says why, and whether nothing listens there.
+async fn connect(
+    hub: &Arc<Hub>,
+    peer: &Arc<Peer>,
+    address: &Address,
+) -> Result<Connected, (String, bool)> {
+    let connection = tidings_transport::connect(address, &hub.options).await;
+    let connection = connection.map_err(|error| (error.to_string(), error.is_refused()))?;
     let now = hub.clock.now();
     let state = peer.lock().link.state();
     let nonce = hub.random();
@@ -75,7 +82,7 @@ async fn connect(hub: &Arc<Hub>, peer: &Arc<Peer>, address: &Address) -> Result<
         Ok((established, rest)) => Ok((connection, established, shaking, rest)),
         Err(trouble) => {
             connection.shutdown();
-            Err(trouble)
+            Err((trouble, false))
         }
     }
 }

@@ -63,6 +63,63 @@ pub trait Diagnose: std::error::Error {
     }
 }
 
+/// Joining a group, multicasting to it or leaving it failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GroupError {
+    /// Not in time: not joined, not sent, or no event; nothing has changed.
+    #[error("not in time: {detail}")]
+    Timeout {
+        /// What it waited for.
+        detail: String,
+    },
+    /// The message was accepted and may or may not be delivered: its deadline passed, or the group
+    /// went on without this member.
+    #[error("it is not known what becomes of message {number}: {detail}")]
+    Unknown {
+        /// This member's number for it.
+        number: u64,
+        /// What is known.
+        detail: String,
+    },
+    /// The caller's: longer than the group can take. Not sent.
+    #[error("{len} bytes are more than the group can take")]
+    TooLarge {
+        /// Its length.
+        len: usize,
+    },
+    /// The group does not take this member.
+    #[error("the group refuses this member: {text}")]
+    Refused {
+        /// Why.
+        text: String,
+    },
+    /// The others go on without this member.
+    #[error("the group went on without this member; {} of its messages are unconfirmed", .unconfirmed.len())]
+    Excluded {
+        /// The numbers of its own messages that the others may or may not have delivered.
+        unconfirmed: Vec<u64>,
+    },
+    /// The caller's: what was asked for cannot be.
+    #[error("{what}")]
+    Config {
+        /// Which and why.
+        what: String,
+    },
+    /// The caller's: the node listens nowhere, so that no member could reach it.
+    #[error("the node listens nowhere, so that no other member could reach it")]
+    NoAddress,
+    /// The caller's: an address is not one.
+    #[error("{0}")]
+    Address(AddressError),
+    /// The caller's: see [`BindError::InsideRuntime`].
+    #[error("`.wait()` was called inside an async runtime")]
+    InsideRuntime,
+    /// This member has left, or its node is closed.
+    #[error("the membership is over")]
+    Ended,
+}
+
 /// Making a node or listening failed; nothing listens.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -88,6 +88,8 @@ pub(crate) struct Hub {
     /// Whether another core can work while a thread of ours looks for its answer.
     pub may_spin: bool,
     pub is_closing: AtomicBool,
+    /// Changes with every connection that is made, lost or refused.
+    pub links: tokio::sync::watch::Sender<u64>,
     /// Whether some destination has failed, ever.
     has_breakers: AtomicBool,
     inner: Mutex<Inner>,
@@ -107,6 +109,7 @@ pub(crate) struct Inner {
     pub breakers: BTreeMap<String, Breaker>,
     pub tasks: Vec<tokio::task::AbortHandle>,
     pub topics: Option<Arc<crate::topic::Topics>>,
+    pub groups: Vec<Weak<crate::group::Membership>>,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ impl Hub {
             handshakes: AtomicUsize::new(0),
             may_spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
             is_closing: AtomicBool::new(false),
+            links: tokio::sync::watch::Sender::new(0),
             has_breakers: AtomicBool::new(false),
             inner: Mutex::new(Inner::default()),
             rng: Mutex::new(Rng::new(entropy())),
@@ -174,6 +178,11 @@ impl Hub {
     pub fn budget(&self, destination: &str, percent: u32) -> bool {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.try_retry(destination, percent, self.clock.now())
+    }
+
+    /// A connection was made, lost or refused.
+    pub fn link_changed(&self) {
+        self.links.send_modify(|count| *count += 1);
     }
 
     pub fn is_closing(&self) -> bool {

@@ -28,6 +28,7 @@ mod clock;
 mod config;
 mod drive;
 mod error;
+mod group;
 mod headers;
 mod hold;
 mod hub;
@@ -47,8 +48,12 @@ mod wait;
 
 pub use config::NodeConfig;
 pub use error::{
-    AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, OpenError, RecvError,
-    RequestError, SendError,
+    AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, GroupError, OpenError,
+    RecvError, RequestError, SendError,
+};
+pub use group::{
+    GroupBuilder, GroupMessage, GroupReceipt, GroupView, Multicast, NextEvent, RawGroup,
+    RawGroupEvent, Reliability,
 };
 pub use message::{Ack, Message, RawMessage};
 pub use node::{
@@ -61,7 +66,8 @@ pub use request::{
 pub use sender::{
     Drained, Enqueue, Loan, Pending, RawSender, Receipt, Send, SendAll, Stopped, TIMEOUT_DEFAULT,
 };
-pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
+pub use status::{ChannelStatus, GroupStatus, LinkStatus, SenderStatus, Status};
+pub use tidings_core::group::{GroupConfig, GroupOrder, GroupTimers, Slow};
 pub use tidings_core::{
     BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,
     RecoveryConfig, RefuseCode, RetryConfig, Stage,

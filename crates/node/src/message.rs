@@ -84,6 +84,11 @@ impl RawMessage {
         }
     }
 
+    /// The node that sent it, as its link names it.
+    pub(crate) fn node(&self) -> Option<u128> {
+        self.run.peer.lock().identity.as_ref().map(|identity| identity.node)
+    }
+
     /// Its body.
     #[must_use]
     pub fn body(&self) -> &[u8] {

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tidings_core::group::LinkState;
 use tidings_core::{
     Established, Identity, Link, LinkStats, Outbox, Path, RefuseCode, Time, earliest,
 };
@@ -57,6 +58,8 @@ pub(crate) struct State {
     pub generation: u64,
     /// Why there is no connection, for people.
     pub trouble: String,
+    /// There was a connection, and the last try to make another was refused.
+    pub is_refused: bool,
     /// Tasks that hand messages to readers of this peer, by the stream that asked for it.
     pub attachments: BTreeMap<u32, Arc<tokio::sync::Notify>>,
     handshakes: Vec<Bytes>,
@@ -133,6 +136,7 @@ impl Peer {
                 connection: None,
                 generation: 0,
                 trouble: "no connection was made yet".to_owned(),
+                is_refused: false,
                 attachments: BTreeMap::new(),
                 handshakes: Vec::new(),
                 feeds: BTreeMap::new(),
@@ -198,7 +202,7 @@ impl Peer {
         reading.buffer = rest;
         reading.max = READ_MIN;
         state.generation += 1;
-        state.has_left = false;
+        (state.has_left, state.is_refused) = (false, false);
         state.identity = Some(established.peer.clone());
         state.outbound.clear();
         let path = match connection.shape() {
@@ -214,7 +218,21 @@ impl Peer {
         if let Some(waker) = state.io_waker.take() {
             waker.wake();
         }
+        self.hub.link_changed();
         generation
+    }
+
+    /// How it stands with the connection to a node that is said to live here; `None` while none was
+    /// made yet.
+    pub fn link_state(&self, node: u128) -> Option<LinkState> {
+        let state = self.lock();
+        let known = state.identity.as_ref()?.node;
+        Some(match &state.connection {
+            _ if known != node => LinkState::Refused, // another process lives here now
+            Some(_) => LinkState::Up,
+            None if state.is_refused => LinkState::Refused,
+            None => LinkState::Closed,
+        })
     }
 
     /// The connection is gone; what is unsettled waits for the next one.
@@ -236,6 +254,7 @@ impl Peer {
         for outlet in state.outlets.values() {
             outlet.wake();
         }
+        self.hub.link_changed();
         self.rearm.notify_one();
     }
 

@@ -64,6 +64,11 @@ impl RawReceiver {
         }
     }
 
+    /// Receivers of its channel, this one included.
+    pub(crate) fn receivers(&self) -> u32 {
+        self.channel.receivers()
+    }
+
     /// The channel's name.
     #[must_use]
     pub fn channel(&self) -> &str {

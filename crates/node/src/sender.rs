@@ -355,6 +355,10 @@ impl<'a> Send<'a> {
                 format!("at-most-once confirms nothing beyond `sent`; `{until}` was asked for");
             return Err(SendError::Stage { what });
         }
+        if self.until > Stage::Processed {
+            let what = format!("`{}` is a stage of multicasts to a group", self.until.as_str());
+            return Err(SendError::Stage { what });
+        }
         if self.until == Stage::Synced {
             let what = "`synced` needs a durable inbox, which is not built yet".to_owned();
             return Err(SendError::Stage { what });

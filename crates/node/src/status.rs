@@ -1,5 +1,6 @@
 //! What a node says of itself: for `tidings ls`, dashboards and tests.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Status {
     pub senders: Vec<SenderStatus>,
     /// Its links.
     pub links: Vec<LinkStatus>,
+    /// The groups that it is a member of.
+    #[serde(default)]
+    pub groups: Vec<GroupStatus>,
     /// Breakers that are not closed, by destination.
     pub breakers: Vec<(String, String)>,
     /// Packets that changed nothing.
@@ -36,6 +40,33 @@ pub struct Status {
     pub connections_malformed: u64,
     /// Handshakes that failed.
     pub handshakes_failed: u64,
+}
+
+/// A membership in a group.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: String,
+    /// This member's name in it.
+    pub member: String,
+    /// Which group of that name, since its founding.
+    pub epoch: u64,
+    /// The view's number; 0 before the first.
+    pub view: u64,
+    /// Its members, the oldest first.
+    pub members: Vec<String>,
+    /// Those that may be gone.
+    pub suspected: Vec<String>,
+    /// Whether the group goes on in this view.
+    pub is_primary: bool,
+    /// Messages that this member has multicast.
+    pub sent: u64,
+    /// Those of them that were delivered here.
+    pub delivered: u64,
+    /// Those of them that every survivor will deliver.
+    pub uniform: u64,
+    /// Why something of it is not delivered or accepted, for people; empty if nothing waits.
+    pub waits_for: String,
 }
 
 /// A receiving channel.
@@ -194,6 +225,9 @@ impl Node {
             handshakes_failed: hub.counters.handshakes_failed.load(Ordering::Relaxed),
             ..Status::default()
         };
+        let groups = hub.lock().groups.clone();
+        status.groups =
+            groups.iter().filter_map(Weak::upgrade).map(|member| member.status()).collect();
         for peer in hub.peers() {
             add_peer(&mut status, &peer);
         }

@@ -151,6 +151,12 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether nothing listens there: the host, or the directory, says so.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NoSuchSocket { .. })
+    }
+
     /// Whether the same call may succeed later although the caller changes nothing.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -143,7 +143,7 @@ impl Outgoing {
             let reached = match entry.until {
                 Stage::Queued | Stage::Sent | Stage::Received => received,
                 Stage::Taken => taken,
-                Stage::Synced | Stage::Processed => 0,
+                Stage::Synced | Stage::Processed | Stage::Delivered | Stage::Uniform => 0,
             };
             let is_there = entry.seq != 0 && entry.seq <= reached;
             match entry.deadline.filter(|_| !entry.is_done && !is_there) {

@@ -76,6 +76,23 @@ impl Diagnose for SendError {
     }
 }
 
+impl Diagnose for GroupError {
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::Timeout { .. } => row("E0501", "GroupTimeout", true, Fault::Network),
+            Self::Unknown { .. } => row("E0502", "GroupUnknown", false, Fault::Network),
+            Self::Refused { .. } => row("E0503", "JoinRefused", false, Fault::Caller),
+            Self::Excluded { .. } => row("E0504", "Excluded", true, Fault::Network),
+            Self::TooLarge { .. } => row("E0202", "TooLarge", false, Fault::Caller),
+            Self::Config { .. } => row("E0301", "Guarantee", false, Fault::Caller),
+            Self::NoAddress => row("E0505", "NoAddress", false, Fault::Caller),
+            Self::Address(error) => of_address(error),
+            Self::InsideRuntime => INSIDE_RUNTIME,
+            Self::Ended => CLOSED,
+        }
+    }
+}
+
 impl Diagnose for RecvError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
@@ -122,6 +139,10 @@ pub(super) fn hint_of(code: &str) -> Option<String> {
         "E0209" | "E0210" => {
             "check that the node runs and the address is right, or give it more time"
         }
+        "E0501" => "check that the contacts run, and that a majority of the members is reachable",
+        "E0502" => "join again, and see whether it was delivered before you send it anew",
+        "E0504" => "join again: the state comes with it",
+        "E0505" => "listen first: node.listen(..), or --listen",
         "E0901" => "use .await there; .wait() is for plain threads",
         _ => return None,
     };

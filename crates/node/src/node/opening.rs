@@ -53,6 +53,12 @@ impl Waited for OpenError {
     }
 }
 
+impl Waited for crate::error::GroupError {
+    fn inside_runtime() -> Self {
+        Self::InsideRuntime
+    }
+}
+
 impl Waited for SendError {
     fn inside_runtime() -> Self {
         Self::InsideRuntime

@@ -1,0 +1,198 @@
+//! Groups: a member's handle, its events, and its multicasts. The promises are the core's; here is
+//! how an application waits for them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::error::GroupError;
+use crate::node::{Node, Opening};
+use crate::timer::Alarm;
+use crate::wait;
+
+mod builder;
+mod event;
+mod membership;
+mod multicast;
+mod run;
+
+pub use builder::{GroupBuilder, Reliability};
+pub use event::{GroupMessage, GroupView, RawGroupEvent};
+pub use multicast::{GroupReceipt, Multicast};
+
+pub(crate) use membership::Membership;
+
+/// The channel of a node that carries the packets of a group.
+fn channel_of(group: &str) -> String {
+    format!("$group/{group}")
+}
+
+/// One membership in a group. Dropping it leaves in the background; [`RawGroup::leave`] waits.
+///
+/// Views and messages come in one stream, [`RawGroup::next`], in the order that the members have
+/// agreed on: a message is delivered in the view in which it was sent, and whoever goes from one
+/// view to the next with this member was delivered the same messages before.
+#[derive(Debug)]
+pub struct RawGroup {
+    member: Arc<Membership>,
+    node: Node, // as long as somebody is a member, the node lives
+}
+
+impl RawGroup {
+    fn new(member: Arc<Membership>, node: Node) -> Self {
+        Self { member, node }
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.member.name
+    }
+
+    /// The node that it runs on.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The view that was installed last, or none before the first; its event may still wait to be
+    /// taken.
+    #[must_use]
+    pub fn view(&self) -> Option<GroupView> {
+        self.member.lock().view.clone()
+    }
+
+    /// The next event.
+    ///
+    /// An application that does not take its events stops what is delivered to it, up to a bound
+    /// that then stops the senders, unless the group evicts the slow.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub fn next(&mut self) -> NextEvent<'_> {
+        NextEvent { group: self, timeout: None, alarm: Alarm::default() }
+    }
+
+    /// The next event if one is there.
+    ///
+    /// # Errors
+    /// [`GroupError::Ended`] after the last one.
+    pub fn try_next(&mut self) -> Result<Option<RawGroupEvent>, GroupError> {
+        self.member.take_event()
+    }
+
+    /// Multicasts to the group. As it stands it is done when the message is accepted
+    /// (`Stage::Queued`); `.until(Stage::Delivered)`: delivered here, in its place among all
+    /// others; `.until(Stage::Uniform)`: whoever survives will deliver it.
+    pub fn multicast<'a>(&'a self, body: &'a [u8]) -> Multicast<'a> {
+        Multicast::new(&self.member, body)
+    }
+
+    /// Multicasts if there is room now: the message's number, or `None`.
+    ///
+    /// # Errors
+    /// [`GroupError::TooLarge`], [`GroupError::Excluded`], [`GroupError::Ended`]; not sent.
+    pub fn try_multicast(&self, body: &[u8]) -> Result<Option<u64>, GroupError> {
+        self.member.cast(body)
+    }
+
+    /// Where the members of the last view are reached: contacts to come back to.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.member.addresses()
+    }
+
+    /// Answers [`RawGroupEvent::StateWanted`]: the state after exactly the events before it.
+    ///
+    /// # Errors
+    /// [`GroupError::Ended`], [`GroupError::TooLarge`].
+    pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
+        self.member.give_state(view, state)
+    }
+
+    /// The names of the members that still lack this member's message of that number.
+    #[must_use]
+    pub fn missing(&self, number: u64) -> Vec<String> {
+        self.member.missing(number)
+    }
+
+    /// For the operator of a group that has lost its quorum for ever: goes on with the members that
+    /// are reachable from here, in a new epoch. If others go on elsewhere there are two groups then;
+    /// nothing but your knowledge can rule that out.
+    ///
+    /// # Errors
+    /// [`GroupError`]: nothing has changed.
+    pub fn force_view(&self) -> Result<(), GroupError> {
+        self.member.force_view()
+    }
+
+    /// Asks to leave and does not wait: [`RawGroupEvent::Left`] comes after the last message.
+    pub fn begin_leave(&self) {
+        self.member.begin_leave();
+    }
+
+    /// Leaves; done when the others have agreed and [`RawGroupEvent::Left`] can be taken, with all
+    /// events before it. After 10 s it just goes, and the others find it gone.
+    pub fn leave(&self) -> Opening<Result<(), GroupError>> {
+        let member = self.member.clone();
+        Opening::new(async move { member.leave(Duration::from_secs(10)).await })
+    }
+}
+
+impl Drop for RawGroup {
+    fn drop(&mut self) {
+        self.member.abandon();
+    }
+}
+
+/// One wait for an event, to be awaited or waited for.
+#[derive(Debug)]
+#[must_use = "it does nothing before it is awaited or waited for"]
+pub struct NextEvent<'a> {
+    group: &'a mut RawGroup,
+    timeout: Option<Duration>,
+    alarm: Alarm,
+}
+
+impl NextEvent<'_> {
+    /// How long to wait; for ever if not said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Blocks this thread until there is an event.
+    ///
+    /// # Errors
+    /// As awaiting it, and [`GroupError::InsideRuntime`].
+    pub fn wait(self) -> Result<RawGroupEvent, GroupError> {
+        let hub = self.group.member.hub.clone();
+        let deadline = self.timeout.and_then(|timeout| hub.instant_after(timeout));
+        match wait::block_on(self, || None, deadline) {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(GroupError::Timeout { detail: "no event came".to_owned() }),
+            Err(wait::InsideRuntime) => Err(GroupError::InsideRuntime),
+        }
+    }
+}
+
+impl Future for NextEvent<'_> {
+    type Output = Result<RawGroupEvent, GroupError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Some(event) = this.group.member.poll_event(cx)? {
+            return Poll::Ready(Ok(event));
+        }
+        if let Some(timeout) = this.timeout {
+            let hub = this.group.member.hub.clone();
+            if this.alarm.is_over_after(&hub, timeout, cx) {
+                let detail = "no event came".to_owned();
+                return Poll::Ready(Err(GroupError::Timeout { detail }));
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,32 @@
+//! The task of a membership: packets in, time, and news of connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::membership::Membership;
+use crate::receiver::RawReceiver;
+
+/// Packets of one turn.
+const PACKETS: usize = 64;
+
+/// Runs until the membership or the node is over.
+pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver) {
+    let mut links = member.hub.links.subscribe();
+    loop {
+        if member.settle() {
+            return;
+        }
+        let far = || tokio::time::Instant::now() + Duration::from_secs(3600);
+        let deadline = member.deadline().map_or_else(far, Into::into);
+        tokio::select! {
+            packet = rx.recv() => {
+                let Ok(packet) = packet else { return };
+                let more = std::iter::from_fn(|| rx.try_recv().ok().flatten());
+                member.receive(std::iter::once(packet).chain(more).take(PACKETS));
+            }
+            () = member.rearm.notified() => {}
+            _ = links.changed() => member.look_at_links(),
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+}
