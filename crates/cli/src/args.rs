@@ -11,6 +11,7 @@ use crate::{
     doctor::DoctorArgs,
     explain::ExplainArgs,
     generate::{CompletionsArgs, ManArgs},
+    group::GroupArgs,
     later::LaterArgs,
     ls::LsArgs,
     publish::PubArgs,

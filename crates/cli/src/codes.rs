@@ -247,7 +247,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         code: "E0502",
         kind: "GroupUnknown",
-        exit: Exit::Unknown,
+        exit: Exit::TimedOut,
         text: "It is not known whether the others deliver a message.\n\
             It was accepted and left, and then its deadline passed, or the group went on without this \
             member. Join again and see whether it was delivered before you send it anew.",

@@ -160,6 +160,7 @@ impl ValueEnum for StageWord {
             Stage::Synced => return Some(PossibleValue::new("synced").hide(true)),
             Stage::Taken => "the receiver's recv returned it",
             Stage::Processed => "the receiver acknowledged it",
+            Stage::Delivered | Stage::Uniform => return None, // of multicasts only
         };
         Some(PossibleValue::new(stage.as_str()).help(help))
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use tidings_core::group::LinkState;
 use tidings_core::{
     Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
     Time, close_code,
@@ -458,6 +459,11 @@ impl Hub {
         let peer = Peer::new(self, place.to_owned(), link, false);
         inner.inbound.insert((identity.node, link), peer.clone());
         peer
+    }
+
+    /// A peer that is this node and is connected, whoever has dialled.
+    pub fn peer_of_node(&self, node: u128) -> Option<Arc<Peer>> {
+        self.peers().into_iter().find(|peer| peer.link_state(node) == Some(LinkState::Up))
     }
 
     /// A peer that has not come back in time: what it was owed ends.

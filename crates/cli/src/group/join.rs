@@ -34,7 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 #[derive(Args, Debug)]
 pub(crate) struct JoinArgs {
     /// The group
-    name: String,
+    #[arg(value_name = "NAME")]
+    group: String,
     /// Where this member listens for the others
     #[arg(long, value_name = "ADDR")]
     listen: String,
@@ -92,7 +93,7 @@ pub(crate) fn run(args: JoinArgs, context: &Context) -> Result<Exit, Trouble> {
         &format!("listening on {at}"),
     );
     let state = args.state.as_deref().map(StateFile::open).transpose()?;
-    let printer = Printer::new(&args.name, context.is_json);
+    let printer = Printer::new(&args.group, context.is_json);
     let mut member = Membership {
         args: &args,
         node: &node,
@@ -172,7 +173,7 @@ impl Membership<'_> {
     fn join(&self, contacts: &[String]) -> Result<RawGroup, Trouble> {
         let mut builder = self
             .node
-            .raw_group(&self.args.name)
+            .raw_group(&self.args.group)
             .address(&self.address)
             .timeout(self.args.timeout);
         if let Some(order) = self.args.order {

@@ -19,6 +19,7 @@ use super::{builder, channel_of};
 use crate::error::GroupError;
 use crate::hub::{Hub, Purpose};
 use crate::message::RawMessage;
+use crate::peer::Peer;
 use crate::sender::RawSender;
 use crate::status::GroupStatus;
 
@@ -206,11 +207,16 @@ impl Membership {
         let Inner { group, outlets, out, .. } = inner;
         let tx = outlets.entry(to).or_insert_with(|| {
             let place = match to {
-                To::Node(node) => group.address_of(node)?,
-                To::Contact(at) => self.contacts.get(usize::from(at))?,
+                To::Node(node) => group.address_of(node),
+                To::Contact(at) => self.contacts.get(usize::from(at)).map(String::as_str),
             };
-            let address = place.parse::<Address>().ok()?;
-            Some(self.open(&address))
+            let peer = match (place, to) {
+                (Some(place), _) => self.hub.peer_at(&place.parse::<Address>().ok()?),
+                // Not a member yet, or not known to be one: back on the link that it came on.
+                (None, To::Node(node)) => self.hub.peer_of_node(node)?,
+                (None, To::Contact(_)) => return None,
+            };
+            Some(self.open(&peer))
         });
         let packet = out.bytes(bytes);
         match tx {
@@ -222,7 +228,7 @@ impl Membership {
         }
     }
 
-    fn open(&self, address: &Address) -> RawSender {
+    fn open(&self, peer: &Arc<Peer>) -> RawSender {
         let spec = OutgoingSpec {
             purpose: Purpose::Send.code(),
             delivery: builder::DELIVERY,
@@ -234,7 +240,7 @@ impl Membership {
             capacity_bytes: PACKETS_BYTES_MAX,
             overflow: Overflow::DropOldest,
         };
-        RawSender::open(&self.hub, &self.hub.peer_at(address), spec, None)
+        RawSender::open(&self.hub, peer, spec, None)
     }
 
     /// What the machine says to the application.
