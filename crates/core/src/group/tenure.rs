@@ -67,6 +67,8 @@ pub(super) struct Tenure {
     question_gap: u32,
     received_unacked: u32,
     pub(super) beat_at: Time,
+    /// Bits by rank: who was heard in this view.
+    pub(super) arrived: u64,
     /// Bits by rank, by their heartbeats.
     pub(super) leaving: u64,
     pub(super) ready: u64,
@@ -99,6 +101,7 @@ impl Tenure {
             question_gap: 0,
             received_unacked: 0,
             beat_at: now,
+            arrived: super::detector::bit(rank),
             leaving: 0,
             ready: 0,
             wants_since: None,

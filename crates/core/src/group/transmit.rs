@@ -6,6 +6,7 @@ use tidings_wire::group::{
 };
 
 use super::change::others;
+use super::detector::all;
 use super::{Group, GroupOrder, GroupOutbox, GroupOutput, Reliability, Span, Tenure, To, bit};
 use crate::Time;
 
@@ -116,19 +117,23 @@ impl Group {
         let Tenure { repair, acks, synod, view, detector, rank: me, .. } = tenure;
         let hears = detector.reach(now) & !bit(*me);
         let holders = |range: &Range| {
-            let ranks = 0..view.members.len();
             let sender = usize::from(range.rank);
             let has = |rank: usize| match synod.wanted() {
                 Some(wanted) => {
-                    usize::from(wanted.cut.holders.get(sender).copied().unwrap_or(0)) == rank
-                        || acks.held(rank, sender) >= range.first
+                    let holder = wanted.cut.holders.get(sender).copied().unwrap_or(0);
+                    usize::from(holder) == rank || acks.held(rank, sender) >= range.first
                 }
                 None if range.rank == ORDER_RANK => rank == 0 || acks.order(rank) >= range.first,
                 None => rank == sender || acks.held(rank, sender) >= range.first,
             };
-            ranks
-                .filter(|rank| hears & bit(*rank) != 0 && has(*rank))
-                .fold(0, |bits, rank| bits | bit(rank))
+            let known = (0..view.members.len()).filter(|rank| has(*rank));
+            let known = known.fold(0, |bits, rank| bits | bit(rank)) & hears;
+            // Who is in the next view has all of the cut, even if it never said so.
+            if known == 0 && synod.wanted().is_some() {
+                all(view.members.len()) & !bit(*me)
+            } else {
+                known
+            }
         };
         repair.due(now, self.config.timers.repair, &sums.missing, holders, &mut sums.asks);
         for rank in 0..view.members.len() {
