@@ -1,5 +1,6 @@
 //! Departing: a member that is not in the next view, but knows how this one ended, tells the others
-//! until one of them is in the next: the decision must not leave with the one that made it.
+//! and gives them what they lack until they are in the next: neither the decision nor the last copy
+//! of a message must leave with the one that has it.
 
 use tidings_wire::group::{Frame, MemberId, Packet, Proposal};
 
@@ -14,6 +15,8 @@ const STAY: u32 = 6;
 #[derive(Debug)]
 pub(super) struct Departure {
     decided: Box<Proposal>,
+    /// Members of this view and the next that were not heard in the next yet.
+    awaited: Vec<MemberId>,
     until: Time,
     again_at: Time,
 }
@@ -28,7 +31,10 @@ impl Group {
     pub(super) fn departs(&mut self, now: Time, decided: Box<Proposal>, out: &mut GroupOutbox) {
         self.report_excluded(out);
         let until = now.after(self.config.timers.takeover * STAY);
-        self.phase = Phase::Departing(Departure { decided, until, again_at: now });
+        let members = self.tenure.iter().flat_map(|tenure| &tenure.view.members);
+        let stay = members.map(|member| member.id).filter(|id| decided.next.contains(*id));
+        let awaited = stay.collect();
+        self.phase = Phase::Departing(Departure { decided, awaited, until, again_at: now });
         self.pass_on(now, out);
     }
 
@@ -41,32 +47,40 @@ impl Group {
     ) -> Result<(), Refused> {
         let result = match input {
             Input::Packet { from, bytes } => self.overhear(from, bytes),
-            Input::Tick => Ok(false),
+            Input::Tick => Ok(()),
             _ => Err(Refused::Ended),
         };
-        if let (Ok(true), Phase::Departing(departure)) = (&result, &mut self.phase) {
-            departure.until = now;
-        }
         self.pass_on(now, out);
-        result.map(|_| ())
+        result
     }
 
-    /// Whether a packet shows that its sender is in the next view or a later one.
-    fn overhear(&self, from: u128, bytes: &[u8]) -> Result<bool, Refused> {
-        let (Phase::Departing(departure), Some(tenure)) = (&self.phase, &self.tenure) else {
+    /// Notes who is in the next view or a later one, and what others lack of this one.
+    fn overhear(&mut self, from: u128, bytes: &[u8]) -> Result<(), Refused> {
+        let (Phase::Departing(departure), Some(tenure)) = (&mut self.phase, &self.tenure) else {
             return Err(Refused::Ended);
         };
-        let header = Packet::parse(bytes).map_err(|_| Refused::Malformed)?.header;
+        let packet = Packet::parse(bytes).map_err(|_| Refused::Malformed)?;
+        let header = packet.header;
         let id = MemberId { node: from, incarnation: header.incarnation };
-        let is_later = header.epoch == tenure.view.epoch && header.view > tenure.view.id;
-        Ok(is_later && departure.decided.next.contains(id))
+        if header.epoch != tenure.view.epoch || !tenure.view.contains(id) {
+            return Err(Refused::Stale);
+        }
+        if header.view > tenure.view.id {
+            departure.awaited.retain(|awaited| *awaited != id);
+        }
+        for frame in packet.frames() {
+            if let Frame::Ask(ranges) = frame {
+                self.owe(from, header.view, ranges);
+            }
+        }
+        Ok(())
     }
 
     fn pass_on(&mut self, now: Time, out: &mut GroupOutbox) {
         let (Phase::Departing(departure), Some(tenure)) = (&mut self.phase, &self.tenure) else {
             return;
         };
-        if now >= departure.until {
+        if now >= departure.until || departure.awaited.is_empty() {
             if self.is_leaving {
                 out.push(GroupOutput::Left);
             }

@@ -192,7 +192,7 @@ impl Group {
         Ok(())
     }
 
-    fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
+    pub(super) fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
         if sabotage::is(110) {
             return;
         }

@@ -17,10 +17,10 @@ impl Group {
     /// Builds the packets that are due. Call once after a batch of inputs.
     pub fn transmit(&mut self, now: Time, out: &mut GroupOutbox) {
         self.post(out);
+        self.repair(out);
         if !matches!(self.phase, super::Phase::Member) {
             return;
         }
-        self.repair(out);
         self.donate_pieces(out);
         self.ask(now, out);
         self.multicast(now, out);
