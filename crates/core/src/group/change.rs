@@ -17,6 +17,11 @@ impl Group {
 
     /// Begins, repeats and ends attempts as time and the members' state demand.
     pub(super) fn change(&mut self, now: Time, out: &mut GroupOutbox) {
+        if self.is_leaving && self.tenure.as_ref().is_some_and(|one| one.view.members.len() == 1) {
+            self.phase = Phase::Ended;
+            out.push(GroupOutput::Left);
+            return;
+        }
         self.report_suspects(now, out);
         self.expire_joiners(now);
         self.begin(now);
@@ -67,10 +72,7 @@ impl Group {
             return;
         }
         let since = *tenure.wants_since.get_or_insert(now);
-        // Without a quorum an attempt would only stop those that make it.
-        let hears_quorum = is_quorum(tenure.detector.reach(now), tenure.view.voters);
-        let is_voter = tenure.rank < tenure.view.voters;
-        if !is_voter || !hears_quorum || !tenure.synod.may_attempt(now) {
+        if !may_propose(now, tenure) || !tenure.synod.may_attempt(now) {
             return;
         }
         let begins = now >= since.after(Self::patience(&self.config.timers, now, tenure));
@@ -266,6 +268,8 @@ impl Group {
             self.mail_to(rank, Frame::Nack { ballot: higher });
         } else if tenure.synod.accepted_ballot() == Some(ballot) {
             self.mail_to(rank, Frame::Accepted { ballot });
+        } else {
+            tenure.expect();
         }
         Ok(())
     }
@@ -300,6 +304,7 @@ impl Group {
         let to = everyone(&tenure.view, &proposal.next, self.me.id.node);
         let view = Some(tenure.view.id);
         tenure.synod.decided = Some(proposal.clone());
+        tenure.expect();
         self.mail.push(Mail { to, view, frame: Frame::Decided { proposal } });
         Ok(())
     }
@@ -314,6 +319,7 @@ impl Group {
         if tenure.synod.decided.is_none() {
             tenure.synod.decided = Some(proposal);
             tenure.synod.wedged_at.get_or_insert(now);
+            tenure.expect();
         }
         Ok(())
     }
@@ -324,7 +330,7 @@ impl Group {
         let Some(proposal) = tenure.synod.decided.clone() else { return };
         let is_in = proposal.next.contains(self.me.id);
         if !is_in && !sabotage::is(119) {
-            self.excluded(out);
+            self.departs(now, proposal, out);
             return;
         }
         let is_ready = self.newcomer.is_none();
@@ -336,7 +342,7 @@ impl Group {
             tenure.deliver_cut(&self.config, &mut self.ledger, out);
         }
         if !is_in {
-            self.excluded(out);
+            self.departs(now, proposal, out);
             return;
         }
         if let Some(old) = self.tenure.take() {
@@ -459,6 +465,9 @@ impl Group {
 
     pub(super) fn change_deadline(&self, tenure: &Tenure) -> Option<Time> {
         let timers = &self.config.timers;
+        if tenure.synod.decided.is_some() {
+            return None; // repairs and heartbeats have deadlines of their own
+        }
         if let Some(attempt) = &tenure.synod.attempt {
             let ends =
                 [attempt.sent_at.after(timers.retry), attempt.began.after(timers.takeover * 2)];
@@ -466,10 +475,7 @@ impl Group {
             let waits = (attempt.proposal.is_none() && waits > self.last_turn).then_some(waits);
             return ends.into_iter().chain(waits).min();
         }
-        let since = tenure.wants_since?;
-        if tenure.rank >= tenure.view.voters || tenure.synod.decided.is_some() {
-            return None;
-        }
+        let since = tenure.wants_since.filter(|_| may_propose(self.last_turn, tenure))?;
         let begins = since.after(Self::patience(timers, self.last_turn, tenure));
         Some(begins.max(tenure.synod.rests_until()))
     }
@@ -481,6 +487,12 @@ impl Group {
             self.mail.push(Mail { to: Self::to(member.id.node), view: None, frame });
         }
     }
+}
+
+/// Without a quorum an attempt would only stop those that make it.
+fn may_propose(now: Time, tenure: &Tenure) -> bool {
+    let voters = tenure.view.voters;
+    tenure.rank < voters && is_quorum(tenure.detector.reach(now), voters)
 }
 
 /// Whom a newcomer asks for the state, the `tries`-th time: a voter, not the sequencer if there is
@@ -550,7 +562,7 @@ pub(super) fn others(view: &View, me: usize) -> Vec<To> {
 }
 
 /// The members of either view but this one.
-fn everyone(old: &View, next: &View, me: u128) -> Vec<To> {
+pub(super) fn everyone(old: &View, next: &View, me: u128) -> Vec<To> {
     let members = old.members.iter().chain(&next.members);
     let mut nodes: Vec<u128> = members.map(|member| member.id.node).collect();
     nodes.sort_unstable();

@@ -54,7 +54,7 @@ impl Group {
                     self.mail.push(Mail { to: vec![To::Contact(contact)], view: None, frame });
                 }
             }
-            Phase::Seeking(_) | Phase::Member | Phase::Ended => {}
+            Phase::Seeking(_) | Phase::Member | Phase::Departing(_) | Phase::Ended => {}
         }
     }
 

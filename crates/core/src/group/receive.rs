@@ -21,7 +21,7 @@ impl Group {
         let sender = MemberId { node: from, incarnation: packet.header.incarnation };
         let mut result = Ok(());
         for frame in packet.frames() {
-            if matches!(self.phase, Phase::Ended) {
+            if matches!(self.phase, Phase::Ended | Phase::Departing(_)) {
                 return result;
             }
             let applied = match frame {
@@ -68,7 +68,9 @@ impl Group {
             };
         }
         if header.view < tenure.view.id {
-            if let Some(rank) = rank {
+            // Who lags by one view will be told how it ended; by more, it can only come back anew.
+            let is_last = self.archive.as_ref().is_some_and(|last| last.view.id == header.view);
+            if let Some(rank) = rank.filter(|_| is_last) {
                 tenure.detector.heard(now, rank);
             }
             let is_data = matches!(frame, Frame::Data { .. } | Frame::Ack(_));
@@ -78,6 +80,7 @@ impl Group {
         }
         let rank = rank.ok_or(Refused::NotAMember)?;
         tenure.detector.heard(now, rank);
+        tenure.arrived |= super::bit(rank);
         self.apply_data(now, rank, frame, out)
     }
 
@@ -191,7 +194,7 @@ impl Group {
         Ok(())
     }
 
-    fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
+    pub(super) fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
         if sabotage::is(110) {
             return;
         }
@@ -203,17 +206,26 @@ impl Group {
         }
     }
 
+    /// The group goes on without this member, which hears it from one that is in a later view.
     pub(super) fn excluded(&mut self, out: &mut GroupOutbox) {
-        if self.is_leaving {
+        let is_left = self.is_leaving;
+        self.report_excluded(out);
+        if is_left {
             out.push(GroupOutput::Left);
-        } else {
-            let tenure = self.tenure.as_ref();
-            let mut unconfirmed: Vec<u64> =
-                tenure.map(|tenure| tenure.unconfirmed().collect()).unwrap_or_default();
-            unconfirmed.extend(self.casting.as_ref().map(|_| self.sent));
-            out.push(GroupOutput::Excluded { unconfirmed });
         }
         self.phase = Phase::Ended;
+    }
+
+    /// Says what of this member's own is not known to be delivered; one that leaves need not know.
+    pub(super) fn report_excluded(&mut self, out: &mut GroupOutbox) {
+        if self.is_leaving {
+            return;
+        }
+        let tenure = self.tenure.as_ref();
+        let mut unconfirmed: Vec<u64> =
+            tenure.map(|tenure| tenure.unconfirmed().collect()).unwrap_or_default();
+        unconfirmed.extend(self.casting.as_ref().map(|_| self.sent));
+        out.push(GroupOutput::Excluded { unconfirmed });
     }
 
     /// The only way that a node without a view is named.
