@@ -115,7 +115,11 @@ pub(crate) struct Case {
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
     match args.what {
         What::Group => {
-            return Err(later::refused("`bench group`", "measurements of groups", "`tidings group join`"));
+            return Err(later::refused(
+                "`bench group`",
+                "measurements of groups",
+                "`tidings group join`",
+            ));
         }
         What::Queue => return Err(later::queue()),
         What::Rtt | What::Send => {}

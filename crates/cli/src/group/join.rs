@@ -171,11 +171,8 @@ impl Membership<'_> {
     }
 
     fn join(&self, contacts: &[String]) -> Result<RawGroup, Trouble> {
-        let mut builder = self
-            .node
-            .raw_group(&self.args.group)
-            .address(&self.address)
-            .timeout(self.args.timeout);
+        let mut builder =
+            self.node.raw_group(&self.args.group).address(&self.address).timeout(self.args.timeout);
         if let Some(order) = self.args.order {
             builder = builder.order(order.order());
         }
@@ -205,7 +202,10 @@ impl Membership<'_> {
     fn follow(&mut self, group: &mut RawGroup) -> Result<Shown, Trouble> {
         loop {
             let is_busy = self.multicast(group)?;
-            let first = match group.next().timeout(if is_busy { Duration::ZERO } else { LOOK_EVERY }).wait()
+            let first = match group
+                .next()
+                .timeout(if is_busy { Duration::ZERO } else { LOOK_EVERY })
+                .wait()
             {
                 Ok(event) => Some(event),
                 Err(GroupError::Timeout { .. }) => None,

@@ -48,7 +48,11 @@ impl Printer {
             self.confirmed = self.confirmed.max(*upto);
             return (first..=*upto).try_for_each(|seq| self.receipt(seq)).map(|()| Shown::Going);
         }
-        if self.is_json { self.json(event)? } else { self.text(event)? }
+        if self.is_json {
+            self.json(event)?
+        } else {
+            self.text(event)?
+        }
         Ok(match event {
             RawGroupEvent::Excluded { .. } => {
                 self.confirmed = 0; // the next membership counts anew
@@ -56,7 +60,10 @@ impl Printer {
             }
             RawGroupEvent::Left => Shown::Left,
             RawGroupEvent::Refused { text } => {
-                return Err(Trouble::new("E0503", format!("the group refuses this member: {text}")));
+                return Err(Trouble::new(
+                    "E0503",
+                    format!("the group refuses this member: {text}"),
+                ));
             }
             _ => Shown::Going,
         })

@@ -91,8 +91,7 @@ impl GroupBuilder {
             Reliability::BestEffort => Repair::BestEffort,
             _ => Repair::Reliable,
         };
-        self.config.is_uniform =
-            matches!(reliability, Reliability::Uniform | Reliability::Atomic);
+        self.config.is_uniform = matches!(reliability, Reliability::Uniform | Reliability::Atomic);
         if reliability == Reliability::Atomic {
             self.config.order = GroupOrder::Total;
         }
@@ -189,7 +188,10 @@ fn late(name: &str, contacts: &[String], timeout: Duration) -> GroupError {
     let detail = if contacts.is_empty() {
         format!("group {name} was not founded within {timeout:?}")
     } else {
-        format!("no view of group {name} with this member within {timeout:?}; asked {}", contacts.join(", "))
+        format!(
+            "no view of group {name} with this member within {timeout:?}; asked {}",
+            contacts.join(", ")
+        )
     };
     GroupError::Timeout { detail }
 }

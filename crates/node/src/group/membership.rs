@@ -572,9 +572,7 @@ impl Inner {
     /// The error of a membership that is over.
     fn ended(&self) -> GroupError {
         match &self.end {
-            Some(End::Excluded) => {
-                GroupError::Excluded { unconfirmed: self.unconfirmed.clone() }
-            }
+            Some(End::Excluded) => GroupError::Excluded { unconfirmed: self.unconfirmed.clone() },
             Some(End::Refused(text)) => GroupError::Refused { text: text.clone() },
             Some(End::Left) | None => GroupError::Ended,
         }
