@@ -264,7 +264,8 @@ impl Membership {
             }
             GroupOutput::Deliver { view, from, number, position, bytes } => {
                 let member = inner.installed.members.get(usize::from(from));
-                if member.is_some_and(|member| member.id == inner.group.me().id) {
+                let is_mine = member.is_some_and(|member| member.id == inner.group.me().id);
+                if is_mine {
                     inner.delivered = inner.delivered.max(number);
                 }
                 RawGroupEvent::Message(GroupMessage {
@@ -272,6 +273,7 @@ impl Membership {
                     from: member.map(|member| member.name.clone()).unwrap_or_default(),
                     number,
                     position: (position > 0).then_some(position),
+                    is_mine,
                     body: Bytes::copy_from_slice(inner.out.bytes(bytes)),
                 })
             }
