@@ -16,6 +16,7 @@ mod app;
 mod checkers;
 mod dice;
 mod faults;
+mod group;
 mod network;
 mod node;
 mod pair;
