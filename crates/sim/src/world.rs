@@ -89,7 +89,7 @@ impl World {
         let oracle = Oracle::new(&plan.channels, nodes, options.is_traced);
         let left = plan.channels.iter().map(|channel| channel.messages).collect();
         let reopens = plan.channels.iter().map(|c| if c.finishes { 12 } else { 0 }).collect();
-        let net = Network::new(&plan);
+        let net = Network::new(&plan.climate());
         let produce =
             (0..plan.channels.len()).map(|at| Dice::new(seed, "produce", at as u64)).collect();
         let sh = Shared {
@@ -394,7 +394,10 @@ impl World {
                     | Fault::Corrupt
                     | Fault::Truncate
                     | Fault::Slow
-                    | Fault::Stall => break,
+                    | Fault::Stall
+                    | Fault::Bridge
+                    | Fault::Leave
+                    | Fault::Force => break,
                 };
                 for strike in strikes {
                     self.sh.queue.push(at, Event::Strike(strike));

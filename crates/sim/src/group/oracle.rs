@@ -222,7 +222,10 @@ impl Oracle {
     /// I19: what it holds is at most what its limits allow.
     pub fn holds(&mut self, life: Life, what: &str, held: u64, limit: u64) {
         if held > limit {
-            self.fail("I19", format!("L{life} holds {held} {what}, and at most {limit} are allowed"));
+            self.fail(
+                "I19",
+                format!("L{life} holds {held} {what}, and at most {limit} are allowed"),
+            );
         }
     }
 

@@ -11,7 +11,10 @@ impl Oracle {
         let member = &self.members[life];
         let is_of_now = member.view == Some(sent.view);
         if sent.by != life || is_of_now && !member.seen.contains(&id) {
-            self.fail("I16", format!("L{life} is told that message {id} was delivered: it was not"));
+            self.fail(
+                "I16",
+                format!("L{life} is told that message {id} was delivered: it was not"),
+            );
         }
     }
 
@@ -19,7 +22,8 @@ impl Oracle {
     pub fn claimed_uniform(&mut self, life: Life, id: u64) {
         self.uniform += 1;
         let Some(sent) = self.sent.get_mut(id as usize).filter(|sent| sent.by == life) else {
-            return self.fail("I16", format!("L{life} is told of message {id}, which is not its own"));
+            return self
+                .fail("I16", format!("L{life} is told of message {id}, which is not its own"));
         };
         if sent.is_uniform {
             return self.fail("I16", format!("L{life} is told twice that message {id} is uniform"));
@@ -32,7 +36,8 @@ impl Oracle {
     pub fn excluded(&mut self, life: Life, unconfirmed: &[u64]) {
         let own = std::mem::take(&mut self.members[life].own);
         if let Some(id) = unconfirmed.iter().find(|id| !own.contains(id)) {
-            let text = format!("L{life} is told that message {id} is unconfirmed: it is not its own");
+            let text =
+                format!("L{life} is told that message {id} is unconfirmed: it is not its own");
             self.fail("I17", text);
         }
         if self.promise.is_reliable {
@@ -52,7 +57,8 @@ impl Oracle {
         let next = record.next;
         let cut = next.and_then(|next| self.cuts.get(&(view, next)));
         if let Some(cut) = cut.filter(|cut| !cut.set.contains(&id)) {
-            let text = format!("L{life} is told that message {id} is safe; L{} has no such", cut.by);
+            let text =
+                format!("L{life} is told that message {id} is safe; L{} has no such", cut.by);
             self.fail(invariant, text);
         }
     }

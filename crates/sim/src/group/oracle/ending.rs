@@ -28,7 +28,8 @@ impl Oracle {
 
     /// The newest view that a living member has installed.
     fn newest_alive(&self, but: Option<Life>) -> Option<ViewKey> {
-        let lives = (0..self.members.len()).filter(|life| self.is_alive(*life) && Some(*life) != but);
+        let lives =
+            (0..self.members.len()).filter(|life| self.is_alive(*life) && Some(*life) != but);
         lives.filter_map(|life| self.members[life].view).max()
     }
 
@@ -58,7 +59,8 @@ impl Oracle {
         for life in alive.iter().copied() {
             let member = &self.members[life];
             if member.view != view {
-                let text = format!("at the end L{first} is in {view:?}, L{life} in {:?}", member.view);
+                let text =
+                    format!("at the end L{first} is in {view:?}, L{life} in {:?}", member.view);
                 return self.fail("I25", text);
             }
             if !self.promise.is_reliable {

@@ -127,7 +127,10 @@ impl Oracle {
         let Some(view) = self.views.get(&old) else { return Ok(()) };
         let find = |set: &BTreeSet<u64>| set.difference(&cut.set).next().copied();
         if let Some(id) = find(&view.uniform_set) {
-            return Err(("I9", format!("message {id} of {old} was delivered uniformly; it is gone")));
+            return Err((
+                "I9",
+                format!("message {id} of {old} was delivered uniformly; it is gone"),
+            ));
         }
         if let Some(id) = find(&view.claimed) {
             return Err(("I16", format!("message {id} of {old} was said to be safe; it is gone")));
