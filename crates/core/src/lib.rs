@@ -25,6 +25,7 @@ mod breaker;
 mod channel;
 mod config;
 mod dedup;
+pub mod group;
 mod handshake;
 mod incoming;
 mod lane;

@@ -28,6 +28,7 @@
 
 mod field;
 mod frame;
+pub mod group;
 mod handshake;
 mod header;
 mod malformed;

@@ -1,0 +1,150 @@
+//! What a group asks of the world: outputs in order, and an arena with their bytes. The caller owns
+//! it, empties it and lends it again.
+
+use tidings_wire::group::{Member, MemberId, View};
+
+/// Bytes in the outbox's arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum To {
+    /// To a node; [`super::Group::address_of`] says where it lives.
+    Node(u128),
+    /// To the contact of this index, whoever answers there.
+    Contact(u16),
+}
+
+/// Why a member does not deliver and takes no messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockedReason {
+    /// No quorum of the view was heard for too long: perhaps the others go on without this one.
+    NoPrimaryView,
+}
+
+/// One thing that happened, in the order in which the application must see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupOutput {
+    /// Send these bytes; they may be lost, doubled or late.
+    Send {
+        /// To whom.
+        to: To,
+        /// The packet.
+        bytes: Span,
+    },
+    /// A new view begins. All deliveries of the old one are before it.
+    Install {
+        /// The view.
+        view: Box<View>,
+        /// Who is new in it. For a newcomer: everyone.
+        joined: Vec<MemberId>,
+        /// Who was in the one before and is not in this one.
+        left: Vec<Member>,
+        /// Hash over all that was ever delivered in this group up to here (per sender: number and
+        /// CRC; total order: also the order); equal at all members that install the view. 0 in a
+        /// best-effort group.
+        history: u64,
+    },
+    /// A message.
+    Deliver {
+        /// The view in which it was sent and is delivered.
+        view: u64,
+        /// The sender's rank in that view.
+        from: u8,
+        /// The sender's number for it, from 1, without gaps (but in best-effort groups).
+        number: u64,
+        /// Its place in the total order since the founding, from 1; 0 without total order.
+        position: u64,
+        /// The message.
+        bytes: Span,
+    },
+    /// This member's own messages up to this number will be delivered by every member that survives.
+    Uniform {
+        /// Number.
+        upto: u64,
+    },
+    /// Every member of the view holds this member's own messages up to this number.
+    Stable {
+        /// Number.
+        upto: u64,
+    },
+    /// Answer with `Input::Snapshot` of this view: the state after exactly the deliveries before this.
+    SnapshotWanted {
+        /// The view.
+        view: u64,
+    },
+    /// The newcomer's state, right after its first `Install`: apply it before the next delivery.
+    State {
+        /// The snapshot.
+        bytes: Span,
+        /// Messages of the total order that it contains; 0 without total order.
+        position: u64,
+    },
+    /// A member is suspected to be gone (or no longer is).
+    Suspect {
+        /// Who.
+        member: MemberId,
+        /// Whether; false takes it back.
+        is_suspected: bool,
+    },
+    /// Nothing is delivered and nothing accepted until `Unblocked`, a view, or the end.
+    Blocked {
+        /// Why.
+        reason: BlockedReason,
+    },
+    /// Deliveries and sends go on.
+    Unblocked,
+    /// The others go on without this member. It delivers nothing more; to come back it joins anew.
+    Excluded {
+        /// Its own messages that the others may or may not have delivered.
+        unconfirmed: Vec<u64>,
+    },
+    /// This member has left; all that it had sent was delivered in the view it left.
+    Left,
+    /// The group will not have this member; its machine has ended.
+    JoinRefused {
+        /// Why, with both sides' words.
+        text: String,
+    },
+}
+
+/// See the file's first line.
+#[derive(Debug, Default)]
+pub struct GroupOutbox {
+    /// What happened, in order.
+    pub outputs: Vec<GroupOutput>,
+    arena: Vec<u8>,
+}
+
+impl GroupOutbox {
+    /// Forgets everything and keeps the memory, up to a megabyte of it.
+    pub fn clear(&mut self) {
+        self.outputs.clear();
+        self.arena.clear();
+        self.arena.shrink_to(1 << 20);
+    }
+
+    /// The bytes of a span.
+    #[must_use]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        let (start, len) = (span.start as usize, span.len as usize);
+        self.arena.get(start..start + len).unwrap_or_default()
+    }
+
+    pub(crate) fn push(&mut self, output: GroupOutput) {
+        self.outputs.push(output);
+    }
+
+    /// Writes bytes to the arena; `write` appends to it and to nothing else.
+    pub(crate) fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.arena.len();
+        write(&mut self.arena);
+        Span { start: start as u32, len: (self.arena.len() - start) as u32 }
+    }
+}
