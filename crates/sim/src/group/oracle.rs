@@ -80,6 +80,8 @@ struct Member {
 #[derive(Clone, Debug, Default)]
 struct View {
     members: Vec<Life>,
+    /// How many of them vote.
+    voters: usize,
     next: Option<ViewKey>,
     /// What has been delivered uniformly, in its order where there is one.
     uniform: Vec<Entry>,
@@ -87,6 +89,7 @@ struct View {
     /// What somebody was told is safe.
     claimed: BTreeSet<u64>,
     state: Option<(Life, u64)>,
+    history: Option<(Life, u64)>,
 }
 
 /// What everyone delivers who goes from one view to the next.
@@ -109,6 +112,8 @@ pub(crate) struct Oracle {
     /// The newest view that anybody ever installed.
     newest: Option<ViewKey>,
     is_forced: bool,
+    /// A view with fewer voters is never made.
+    voters_min: usize,
     lost: Option<String>,
     pub delivered: u64,
     pub installs: u64,
@@ -116,8 +121,8 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(promise: Promise) -> Self {
-        Self { promise, ..Self::default() }
+    pub fn new(promise: Promise, voters_min: usize) -> Self {
+        Self { promise, voters_min, ..Self::default() }
     }
 
     /// Only the first violation counts: what follows may be its consequence.
@@ -139,10 +144,9 @@ impl Oracle {
         self.judge_quorum();
     }
 
-    /// It stops for good by its own wish.
+    /// It stops for good by its own wish. That must not harm the others, so it is no excuse.
     pub fn left(&mut self, life: Life) {
         self.members[life].is_out = true;
-        self.judge_quorum();
     }
 
     pub fn is_out(&self, life: Life) -> bool {

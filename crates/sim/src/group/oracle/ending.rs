@@ -21,9 +21,11 @@ impl Oracle {
     fn has_quorum(&self, key: ViewKey, but: Option<Life>) -> bool {
         let Some(view) = self.views.get(&key) else { return true };
         let is_alive = |life: Life| self.is_alive(life) && Some(life) != but;
-        let alive = view.members.iter().filter(|life| is_alive(**life)).count();
-        let has_senior = view.members.first().is_some_and(|life| is_alive(*life));
-        2 * alive > view.members.len() || 2 * alive == view.members.len() && has_senior
+        let voters = &view.members[..view.voters];
+        let alive = voters.iter().filter(|life| is_alive(**life)).count();
+        let has_senior = voters.first().is_some_and(|life| is_alive(*life));
+        alive >= self.voters_min.min(view.voters)
+            && (2 * alive > view.voters || 2 * alive == view.voters && has_senior)
     }
 
     /// The newest view that a living member has installed.

@@ -13,11 +13,11 @@ const FIFO: Promise = Promise { order: Ordered::Fifo, is_reliable: true, is_unif
 
 /// L0 founds, the others join: all are in view two.
 fn group(promise: Promise, lives: usize) -> Oracle {
-    let mut oracle = Oracle::new(promise);
+    let mut oracle = Oracle::new(promise, 1);
     let all: Vec<Life> = (0..lives).map(|_| oracle.begins()).collect();
-    oracle.installed(0, ONE, &[0]);
+    oracle.installed(0, ONE, &[0], 1);
     for life in &all {
-        oracle.installed(*life, TWO, &all);
+        oracle.installed(*life, TWO, &all, lives);
     }
     assert_eq!(oracle.violation, None);
     oracle
@@ -45,7 +45,7 @@ fn a_good_history_is_good() {
     oracle.claimed_uniform(0, a);
     oracle.crashed(2);
     for life in 0..2 {
-        oracle.installed(life, THREE, &[0, 1]);
+        oracle.installed(life, THREE, &[0, 1], 2);
         oracle.state(life, THREE, 42);
     }
     oracle.finish(&[0, 1]);
@@ -79,7 +79,7 @@ fn i2_duplicates() {
 fn i3_what_its_own_sender_loses() {
     let mut oracle = group(FIFO, 2);
     oracle.sent(0);
-    oracle.installed(0, THREE, &[0, 1]);
+    oracle.installed(0, THREE, &[0, 1], 2);
     assert_eq!(found(&oracle), "I3");
     let mut oracle = group(FIFO, 2);
     oracle.sent(0);
@@ -93,8 +93,8 @@ fn i4_survivors_that_differ() {
     let id = oracle.sent(2);
     deliver(&mut oracle, 0, &[id]);
     oracle.crashed(2);
-    oracle.installed(0, THREE, &[0, 1]);
-    oracle.installed(1, THREE, &[0, 1]);
+    oracle.installed(0, THREE, &[0, 1], 2);
+    oracle.installed(1, THREE, &[0, 1], 2);
     assert_eq!(found(&oracle), "I4");
 }
 
@@ -123,8 +123,8 @@ fn i7_survivors_in_two_orders() {
     let (a, b) = (oracle.sent(0), oracle.sent(1));
     deliver(&mut oracle, 0, &[a, b]);
     deliver(&mut oracle, 1, &[b, a]);
-    oracle.installed(0, THREE, &[0, 1]);
-    oracle.installed(1, THREE, &[0, 1]);
+    oracle.installed(0, THREE, &[0, 1], 2);
+    oracle.installed(1, THREE, &[0, 1], 2);
     assert_eq!(found(&oracle), "I7");
 }
 
@@ -144,12 +144,12 @@ fn i9_what_a_dead_member_delivered_uniformly_is_gone() {
     let id = oracle.sent(0);
     deliver(&mut oracle, 0, &[id]);
     oracle.crashed(0);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(1, THREE, &[1, 2], 2);
     assert_eq!(found(&oracle), "I9");
     // And the other way round: it is delivered where others have gone on without it.
     let mut oracle = group(ATOMIC, 3);
     let id = oracle.sent(0);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(1, THREE, &[1, 2], 2);
     deliver(&mut oracle, 0, &[id]);
     assert_eq!(found(&oracle), "I9");
 }
@@ -157,32 +157,32 @@ fn i9_what_a_dead_member_delivered_uniformly_is_gone() {
 #[test]
 fn i10_two_memberships_of_one_view() {
     let mut oracle = group(FIFO, 3);
-    oracle.installed(0, THREE, &[0, 1]);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(0, THREE, &[0, 1], 2);
+    oracle.installed(1, THREE, &[1, 2], 2);
     assert_eq!(found(&oracle), "I10");
 }
 
 #[test]
 fn i11_two_successors_and_two_groups() {
     let mut oracle = group(FIFO, 3);
-    oracle.installed(0, ViewKey { epoch: 7, number: 4 }, &[0, 1]);
+    oracle.installed(0, ViewKey { epoch: 7, number: 4 }, &[0, 1], 2);
     assert_eq!(found(&oracle), "I11");
     let mut oracle = group(FIFO, 3);
-    oracle.installed(0, ViewKey { epoch: 8, number: 3 }, &[0, 1]);
+    oracle.installed(0, ViewKey { epoch: 8, number: 3 }, &[0, 1], 2);
     assert_eq!(found(&oracle), "I11");
     let mut oracle = group(FIFO, 3);
     let newcomer = oracle.begins();
-    oracle.installed(newcomer, ViewKey { epoch: 9, number: 1 }, &[newcomer]);
+    oracle.installed(newcomer, ViewKey { epoch: 9, number: 1 }, &[newcomer], 1);
     assert_eq!(found(&oracle), "I11");
 }
 
 #[test]
 fn i12_backwards_and_without_oneself() {
     let mut oracle = group(FIFO, 2);
-    oracle.installed(0, ONE, &[0]);
+    oracle.installed(0, ONE, &[0], 1);
     assert_eq!(found(&oracle), "I12");
     let mut oracle = group(FIFO, 2);
-    oracle.installed(0, THREE, &[1]);
+    oracle.installed(0, THREE, &[1], 1);
     assert_eq!(found(&oracle), "I12");
 }
 
@@ -191,7 +191,7 @@ fn i13_a_message_of_another_view() {
     let mut oracle = group(FIFO, 2);
     let id = oracle.sent(0);
     deliver(&mut oracle, 0, &[id]);
-    oracle.installed(0, THREE, &[0, 1]);
+    oracle.installed(0, THREE, &[0, 1], 2);
     deliver(&mut oracle, 0, &[id]);
     assert_eq!(found(&oracle), "I13");
     let mut oracle = group(FIFO, 2);
@@ -216,7 +216,7 @@ fn i15_two_primaries_and_a_fence_that_does_not_hold() {
     for life in [1, 2] {
         oracle.members[life].view = Some(THREE);
     }
-    oracle.views.insert(THREE, View { members: vec![1, 2], ..View::default() });
+    oracle.views.insert(THREE, View { members: vec![1, 2], voters: 2, ..View::default() });
     let late = oracle.begins();
     oracle.members[late].view = Some(TWO);
     oracle.views.get_mut(&TWO).unwrap().members = vec![0, late, 2];
@@ -243,7 +243,7 @@ fn i16_a_false_ack() {
     let id = oracle.sent(0);
     oracle.claimed_uniform(0, id);
     oracle.crashed(0);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(1, THREE, &[1, 2], 2);
     assert_eq!(found(&oracle), "I16");
     let mut oracle = group(FIFO, 3);
     let id = oracle.sent(0);
@@ -256,12 +256,12 @@ fn i16_a_false_ack() {
 fn i17_a_message_that_is_lost_and_not_named() {
     let mut oracle = group(FIFO, 3);
     oracle.sent(0);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(1, THREE, &[1, 2], 2);
     oracle.excluded(0, &[]);
     assert_eq!(found(&oracle), "I17");
     let mut oracle = group(FIFO, 3);
     let id = oracle.sent(0);
-    oracle.installed(1, THREE, &[1, 2]);
+    oracle.installed(1, THREE, &[1, 2], 2);
     oracle.excluded(0, &[id]);
     assert_eq!(found(&oracle), "nothing");
 }
@@ -282,16 +282,16 @@ fn i19_and_i20_limits() {
 #[test]
 fn i25_is_demanded_while_a_quorum_lives_and_excused_after() {
     let mut oracle = group(FIFO, 3);
-    oracle.installed(0, THREE, &[0, 1]);
+    oracle.installed(0, THREE, &[0, 1], 2);
     oracle.finish(&[0, 1]);
     assert_eq!(found(&oracle), "I25");
     // The decision dies with the only one who knew it: the old view has a quorum and must go on.
     let mut oracle = group(FIFO, 3);
-    oracle.installed(2, THREE, &[2, 1]);
+    oracle.installed(2, THREE, &[2, 1], 2);
     oracle.crashed(2);
     assert!(oracle.lost().is_some(), "half of view three is left, without its senior");
     let mut oracle = group(FIFO, 3);
-    oracle.installed(2, THREE, &[0, 1, 2]);
+    oracle.installed(2, THREE, &[0, 1, 2], 3);
     oracle.crashed(2);
     assert_eq!(oracle.lost(), None);
     oracle.crashed(1);

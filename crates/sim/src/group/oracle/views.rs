@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::{Cut, Life, Oracle, Ordered, ViewKey};
 
 impl Oracle {
-    /// A member installs a view; everything it delivers from now on is in it.
-    pub fn installed(&mut self, life: Life, key: ViewKey, members: &[Life]) {
+    /// A member installs a view, whose first `voters` members vote; everything it delivers from now
+    /// on is in it.
+    pub fn installed(&mut self, life: Life, key: ViewKey, members: &[Life], voters: usize) {
         self.installs += 1;
         let is_first_of_epoch = self.views.keys().all(|view| view.epoch != key.epoch);
-        if let Err((invariant, text)) = self.judge_install(life, key, members) {
+        if let Err((invariant, text)) = self.judge_install(life, key, members, voters) {
             self.fail(invariant, format!("L{life} installs {key} of {members:?}: {text}"));
         }
         let member = &mut self.members[life];
@@ -35,6 +36,7 @@ impl Oracle {
         life: Life,
         key: ViewKey,
         members: &[Life],
+        voters: usize,
     ) -> Result<(), (&'static str, String)> {
         let member = &self.members[life];
         if member.is_dead || member.is_out {
@@ -52,12 +54,16 @@ impl Oracle {
         }
         match self.views.get(&key) {
             Some(view) if view.members.is_empty() => {}
-            Some(view) if view.members != members => {
-                return Err(("I10", format!("others have {:?} in it", view.members)));
+            Some(view) if view.members != members || view.voters != voters => {
+                let text =
+                    format!("others have {:?} in it, of whom {} vote", view.members, view.voters);
+                return Err(("I10", text));
             }
             Some(_) | None => {}
         }
-        self.views.entry(key).or_default().members = members.to_vec();
+        let view = self.views.entry(key).or_default();
+        view.members = members.to_vec();
+        view.voters = voters;
         let Some(old) = old else { return Ok(()) };
         if old.epoch == key.epoch {
             if key.number != old.number + 1 {
@@ -156,6 +162,17 @@ impl Oracle {
         }
     }
 
+    /// I14: the hash over all that was delivered in the group before a view.
+    pub fn history(&mut self, life: Life, key: ViewKey, hash: u64) {
+        let history = &mut self.views.entry(key).or_default().history;
+        let (first, known) = *history.get_or_insert((life, hash));
+        if known != hash {
+            let text =
+                format!("L{life} begins {key} after history {hash:016x}, L{first} {known:016x}");
+            self.fail("I14", text);
+        }
+    }
+
     /// I15: at one instant at most one view has a majority that may still deliver.
     pub(super) fn judge_primaries(&mut self) {
         if self.is_forced {
@@ -170,8 +187,8 @@ impl Oracle {
                     && !member.is_dead
                     && !member.is_out
             };
-            !view.members.is_empty()
-                && 2 * view.members.iter().filter(is_able).count() > view.members.len()
+            view.voters > 0
+                && 2 * view.members[..view.voters].iter().filter(is_able).count() > view.voters
         });
         if let (Some((first, _)), Some((second, _))) = (able.next(), able.next()) {
             let text = format!("{first} and {second} both have a majority that may deliver");
