@@ -30,7 +30,7 @@ mod shrink;
 mod world;
 
 pub use faults::{FAULTS, Fault, FaultSet};
-pub use group::diagram;
+pub use group::{Scale, diagram, group_scenarios, over_the_cap, scale};
 pub use report::{Options, Report, TraceLine, Transport, Violation, World};
 pub use scenarios::{Scenario, scenarios};
 pub use shrink::shrink;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidings_core::group::{GroupOutbox, Input, LinkState, MemberId};
 
 use super::harm::Strike;
+use super::loss::Loss;
 use super::oracle::{Life, Oracle, ViewKey};
 use super::plan::ClusterPlan;
 use super::process::Process;
@@ -54,6 +55,8 @@ pub(crate) struct Slot {
     pub contacts: Vec<String>,
     pub packets: u64,
     pub bytes: u64,
+    /// Messages that were seen to come, where somebody watches.
+    pub brought: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,12 @@ pub(crate) struct Cluster {
     pub chance: Dice,
     pub is_forced: bool,
     pub figures: Figures,
+    /// Packets that a scenario takes away.
+    pub losses: Vec<Loss>,
+    /// Packets (from, to, bytes), where a scenario wants to see them.
+    pub copies: Option<Vec<(usize, usize, Vec<u8>)>>,
+    /// Messages by their bytes, where somebody watches.
+    pub by_body: BTreeMap<Vec<u8>, u64>,
 }
 
 /// What a run came to, in numbers.
@@ -123,6 +132,7 @@ impl Cluster {
                     contacts: Vec::new(),
                     packets: 0,
                     bytes: 0,
+                    brought: BTreeSet::new(),
                 }
             })
             .collect();
@@ -146,6 +156,9 @@ impl Cluster {
             chance: Dice::new(plan.seed, "cluster chance", 0),
             is_forced: false,
             figures: Figures::default(),
+            losses: Vec::new(),
+            copies: None,
+            by_body: BTreeMap::new(),
             plan,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::cluster::{Cluster, Happening};
+use super::cluster::{Cluster, Happening, Slot};
 use super::harm::Strike;
 use super::oracle::Life;
 use super::process::Process;
@@ -49,14 +49,17 @@ impl Cluster {
         }
     }
 
-    /// Everyone who lives is in one view of all who live, and has nothing left to do.
     fn unrest(&self) -> Option<String> {
+        let is_down = |slot: &&Slot| !slot.is_retired && slot.process.is_none();
+        let down = self.slots.iter().position(|slot| is_down(&slot));
+        down.map(|slot| format!("slot {slot} is down")).or_else(|| self.unrest_of_living())
+    }
+
+    /// Whether everyone who lives is in one view of all who live, and has nothing left to do.
+    pub fn unrest_of_living(&self) -> Option<String> {
         let lives: Vec<Life> = self.alive().map(|process| process.life).collect();
-        for (at, slot) in self.slots.iter().enumerate() {
-            if slot.is_retired {
-                continue;
-            }
-            let Some(process) = &slot.process else { return Some(format!("slot {at} is down")) };
+        for slot in &self.slots {
+            let Some(process) = &slot.process else { continue };
             let life = process.life;
             let Some(view) = process.machine.view() else {
                 return Some(format!("L{life} has no view"));

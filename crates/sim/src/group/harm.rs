@@ -3,6 +3,7 @@
 use tidings_core::group::{GroupOutbox, GroupOutput, Input, LinkState};
 
 use super::cluster::{Cluster, Happening, node_of};
+use super::loss::{self, Kind};
 use super::oracle::Life;
 use super::plan::Template;
 use super::process::Process;
@@ -244,7 +245,7 @@ impl Cluster {
     }
 
     /// Connections break and are made again; nobody has died.
-    fn reset(&mut self, slot: usize) {
+    pub fn reset(&mut self, slot: usize) {
         for other in self.up() {
             if other != slot {
                 let at = self.now + self.notice();
@@ -258,7 +259,7 @@ impl Cluster {
     }
 
     /// A process stands still. Where it is longer than the world wants to wait, its clock jumps.
-    fn pause(&mut self, slot: usize, time: u64, more: u64) {
+    pub fn pause(&mut self, slot: usize, time: u64, more: u64) {
         let place = &mut self.slots[slot];
         if place.process.is_none() {
             return;
@@ -284,7 +285,7 @@ impl Cluster {
     }
 
     /// An operator breaks the group, but only one that cannot go on.
-    fn force(&mut self) {
+    pub fn force(&mut self) {
         let Some(newest) = self.oracle.newest().filter(|_| self.oracle.lost().is_some()) else {
             return;
         };
@@ -356,10 +357,22 @@ impl Cluster {
         let view = process.machine.view();
         let members = view.map_or(0, |view| view.members.len());
         let is_first = view.is_some_and(|view| view.rank_of(process.machine.me().id) == Some(0));
-        let _ = out;
+        let sends = |kinds: &[Kind]| {
+            let GroupOutput::Send { bytes, .. } = output else { return false };
+            kinds.iter().any(|kind| loss::has(out.bytes(*bytes), *kind))
+        };
         let (permille, ambush) = match (self.plan.template, output) {
-            (Template::ProposerDies | Template::Cascade, GroupOutput::Send { .. }) => {
-                (2, Ambush::Before)
+            (Template::ProposerDies, GroupOutput::Send { .. }) => {
+                match sends(&[Kind::Accept, Kind::Decided]) {
+                    true => (60, Ambush::Before),
+                    false => return Ambush::No,
+                }
+            }
+            (Template::Cascade, GroupOutput::Send { .. }) => {
+                match sends(&[Kind::Promised, Kind::Accept, Kind::Accepted, Kind::Decided]) {
+                    true => (30, Ambush::Before),
+                    false => return Ambush::No,
+                }
             }
             (Template::ProposerDies | Template::Cascade, GroupOutput::Install { .. }) => {
                 (60, Ambush::After)
@@ -368,7 +381,9 @@ impl Cluster {
                 (20, Ambush::After)
             }
             (Template::DonorDies, GroupOutput::SnapshotWanted { .. }) => (300, Ambush::After),
-            (Template::DonorDies, GroupOutput::Send { .. }) => (1, Ambush::Before),
+            (Template::DonorDies, GroupOutput::Send { .. }) if sends(&[Kind::Piece]) => {
+                (100, Ambush::Before)
+            }
             _ => return Ambush::No,
         };
         let falls = members > 1

@@ -5,12 +5,17 @@ mod cluster;
 mod diagram;
 mod ending;
 mod harm;
+mod loss;
 mod oracle;
 mod plan;
 mod process;
+mod scale;
+mod scenarios;
 mod trace;
 
 pub use diagram::diagram;
+pub use scale::{Scale, over_the_cap, scale};
+pub use scenarios::group_scenarios;
 
 use crate::{Options, Report};
 

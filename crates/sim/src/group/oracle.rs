@@ -70,6 +70,8 @@ struct Member {
     counts: BTreeMap<Life, u32>,
     /// What it sent in the view.
     own: Vec<u64>,
+    /// All that it ever delivered.
+    told: Vec<u64>,
     is_blocked: bool,
     is_wedged: bool,
     is_dead: bool,
@@ -149,16 +151,13 @@ impl Oracle {
         self.members[life].is_out = true;
     }
 
-    pub fn is_out(&self, life: Life) -> bool {
-        self.members[life].is_out
+    /// All that a life has delivered.
+    pub fn told(&self, life: Life) -> &[u64] {
+        &self.members[life].told
     }
 
     pub fn view_of(&self, life: Life) -> Option<ViewKey> {
         self.members[life].view
-    }
-
-    pub fn members_of(&self, view: ViewKey) -> &[Life] {
-        self.views.get(&view).map_or(&[], |view| &view.members)
     }
 
     /// The newest view that anybody ever installed.
@@ -211,11 +210,6 @@ impl Oracle {
         if !is_blocked {
             self.judge_primaries();
         }
-    }
-
-    /// It has promised to deliver nothing more in its view but the cut.
-    pub fn wedged(&mut self, life: Life, is_wedged: bool) {
-        self.members[life].is_wedged = is_wedged;
     }
 
     /// An operator overrules the quorum: views of a new epoch begin.

@@ -327,6 +327,9 @@ impl Cluster {
         let id = self.oracle.sent(life);
         let number = process.machine.sent();
         self.messages.insert((life, number), (id, len));
+        if self.trace.lines.is_some() && len >= 4 {
+            self.by_body.insert(body(id, len), id);
+        }
         self.trace.note(slot, 1, id, len as u64, || format!("sends {id}, {len} bytes"));
         let unstable = number.saturating_sub(process.stable);
         if self.oracle.view_of(life).is_some() && self.plan.promise().is_reliable {
@@ -347,8 +350,11 @@ impl Cluster {
         self.slots[slot].packets += 1;
         self.slots[slot].bytes += bytes.len() as u64;
         let Some(target) = target.filter(|target| *target < self.slots.len()) else { return };
-        if target == slot {
+        if target == slot || self.is_lost(slot, target, bytes) {
             return;
+        }
+        if let Some(copies) = &mut self.copies {
+            copies.push((slot, target, bytes.to_vec()));
         }
         for (at, bytes, is_changed) in self.net.scatter(self.now, slot, target, bytes) {
             let from = node_of(slot);
@@ -357,6 +363,13 @@ impl Cluster {
     }
 
     pub fn packet(&mut self, from: u128, to: usize, bytes: &[u8], is_changed: bool) {
+        if self.trace.lines.is_some() && self.slots[to].process.is_some() {
+            for id in self.brought(bytes) {
+                if self.slots[to].brought.insert(id) {
+                    self.trace.watch(to, || format!("receives {id}"));
+                }
+            }
+        }
         let probe = self.is_probed().then(|| self.likeness(to)).flatten();
         let answer = self.turn(to, Some(Input::Packet { from, bytes }));
         let now = self.slots[to].clock.local(self.now).0;
@@ -379,7 +392,7 @@ impl Cluster {
         self.figures.events % 61 == 0
     }
 
-    fn likeness(&self, slot: usize) -> Option<String> {
+    pub fn likeness(&self, slot: usize) -> Option<String> {
         let slot = &self.slots[slot];
         let process = slot.process.as_ref()?;
         let now = slot.clock.local(self.now);

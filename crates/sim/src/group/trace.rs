@@ -20,6 +20,11 @@ impl Trace {
             self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
             self.hash ^= self.hash >> 29;
         }
+        self.watch(slot, text);
+    }
+
+    /// A line for those who watch, which is no part of the run.
+    pub fn watch(&mut self, slot: usize, text: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
             lines.push(TraceLine { at: self.now, node: slot, text: text() });
         }

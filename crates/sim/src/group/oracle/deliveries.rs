@@ -66,6 +66,7 @@ impl Oracle {
         let member = &mut self.members[life];
         member.log.push(entry);
         member.seen.insert(id);
+        member.told.push(id);
         member.counts.insert(by, count.max(rank) + 1);
         if self.promise.order == Ordered::No {
             member.counts.insert(by, count + 1);
