@@ -2,14 +2,44 @@
 //! group chose. It routes between its machines and holds all control flow; what they compute is in
 //! their own files. It owns no link: packets are bytes that may be lost, doubled, late or damaged.
 
+mod acks;
+mod change;
 mod config;
+mod cut;
+mod detector;
+mod entry;
+mod founding;
+mod ledger;
+mod order;
 mod outbox;
+mod receive;
+mod repair;
+mod store;
+mod synod;
+mod tenure;
+mod total;
+mod transfer;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
 
 pub use config::{GroupConfig, GroupOrder, GroupTimers, Reliability, Slow};
 pub use outbox::{BlockedReason, GroupOutbox, GroupOutput, Span, To};
 pub use tidings_wire::group::{MEMBERS_MAX, Member, MemberId, View};
 
-use crate::Time;
+use std::collections::BTreeMap;
+
+use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
+
+use crate::{Rng, Time};
+use detector::bit;
+use founding::Seeker;
+use ledger::Ledger;
+use store::Store;
+use synod::is_quorum;
+use tenure::{Casting, Tenure};
+use transfer::{Donor, Newcomer};
 
 /// How a member begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,30 +130,117 @@ pub enum Refused {
     Impossible,
 }
 
+/// What a member is doing.
+#[derive(Debug)]
+enum Phase {
+    /// It founds the group at its first turn.
+    Founding,
+    /// It looks for the group, or waits to be taken in.
+    Seeking(Seeker),
+    /// It has a view.
+    Member,
+    /// It was excluded, has left or was refused.
+    Ended,
+}
+
+/// How the last view ended, and its messages, for members that are still in it.
+#[derive(Debug)]
+struct Archive {
+    view: View,
+    store: Store,
+    decided: Box<Proposal>,
+}
+
+/// A message of the view change or of joining, to be sent once.
+#[derive(Debug)]
+struct Mail {
+    to: Vec<To>,
+    /// Which view it belongs to; none: the sender's own.
+    view: Option<u64>,
+    frame: Frame<'static>,
+}
+
 /// See the file's first line.
 #[derive(Debug)]
 pub struct Group {
     me: Member,
-    view: Option<View>,
+    config: GroupConfig,
+    rng: Rng,
+    phase: Phase,
+    tenure: Option<Tenure>,
+    archive: Option<Archive>,
+    ledger: Ledger,
+    donor: Option<Donor>,
+    /// While this member has no state yet.
+    newcomer: Option<Newcomer>,
+    /// The view that the application saw last.
+    seen: View,
+    joiners: BTreeMap<u128, (Member, Time)>,
     sent: u64,
+    casting: Option<Casting>,
+    is_leaving: bool,
+    is_held: bool,
+    is_fenced: bool,
+    last_turn: Time,
+    mail: Vec<Mail>,
+    owed: Vec<(u128, u64, Range)>, // repairs: to whom, of which view, what
+    fetched: Vec<(u128, u64)>,     // pieces of state: to whom, from where
+    told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
+    sums: Sums,
+}
+
+/// Scratch, kept for its memory.
+#[derive(Debug, Default)]
+struct Sums {
+    missing: Vec<Range>,
+    asks: Vec<(usize, Range)>,
+    bytes: Vec<u8>,
 }
 
 impl Group {
-    /// A member that does not act yet; `seed` is random. `me.id.incarnation` is random and fresh.
+    /// A member that does not act yet: call [`Group::handle`] with `Tick`. `seed` is random, and so
+    /// is `me.id.incarnation`, fresh for every membership.
     ///
     /// # Errors
     /// [`Refused::Impossible`]: the configuration contradicts itself, or a text is too long.
     pub fn new(
-        _now: Time,
+        now: Time,
         me: Member,
-        _start: Start,
+        start: Start,
         config: GroupConfig,
-        _seed: u64,
+        seed: u64,
     ) -> Result<Self, Refused> {
         if !config.is_possible() || !me.is_in_bounds() {
             return Err(Refused::Impossible);
         }
-        Ok(Self { me, view: None, sent: 0 })
+        let phase = match start {
+            Start::Found => Phase::Founding,
+            Start::Join { contacts } => Phase::Seeking(Seeker::new(now, contacts)),
+        };
+        Ok(Self {
+            me,
+            config,
+            rng: Rng::new(seed),
+            phase,
+            tenure: None,
+            archive: None,
+            ledger: Ledger::default(),
+            donor: None,
+            newcomer: None,
+            seen: View::default(),
+            joiners: BTreeMap::new(),
+            sent: 0,
+            casting: None,
+            is_leaving: false,
+            is_held: false,
+            is_fenced: false,
+            last_turn: now,
+            mail: Vec::new(),
+            owed: Vec::new(),
+            fetched: Vec::new(),
+            told: BTreeMap::new(),
+            sums: Sums::default(),
+        })
     }
 
     /// Changes state and reports what happened; builds no packet. Call once per input.
@@ -132,20 +249,176 @@ impl Group {
     /// [`Refused`]: nothing has changed.
     pub fn handle(
         &mut self,
-        _now: Time,
-        _input: Input<'_>,
-        _out: &mut GroupOutbox,
+        now: Time,
+        input: Input<'_>,
+        out: &mut GroupOutbox,
     ) -> Result<(), Refused> {
-        Err(Refused::Blocked)
+        if matches!(self.phase, Phase::Ended) {
+            return match input {
+                Input::Tick => Ok(()),
+                _ => Err(Refused::Ended),
+            };
+        }
+        self.notice_pause(now);
+        let result = match input {
+            Input::Packet { from, bytes } => self.receive(now, from, bytes, out),
+            Input::Cast { payload } => self.cast(payload, out),
+            Input::Leave => self.leave(now, out),
+            Input::Link { node, state } => self.link(now, node, state),
+            Input::Snapshot { view, bytes } => self.snapshot(view, bytes),
+            Input::Hold(is_held) => {
+                self.is_held = is_held;
+                Ok(())
+            }
+            Input::Paused => {
+                self.pause(now);
+                Ok(())
+            }
+            Input::ForceView => self.force_view(now, out),
+            Input::Tick => Ok(()),
+        };
+        self.turn(now, out);
+        result
     }
 
-    /// Builds the packets that are due. Call once after a batch of inputs.
-    pub fn transmit(&mut self, _now: Time, _out: &mut GroupOutbox) {}
+    /// All that time and new state lead to, in one place.
+    fn turn(&mut self, now: Time, out: &mut GroupOutbox) {
+        self.seek(now, out);
+        self.fence(now, out);
+        self.fetch(now, out);
+        self.advance(now, out);
+        self.change(now, out);
+    }
+
+    /// A gap between two turns as long as a lease: the process did not run.
+    fn notice_pause(&mut self, now: Time) {
+        let gap = now.since(self.last_turn);
+        self.last_turn = self.last_turn.max(now);
+        if gap > self.config.timers.fence / 2 {
+            self.pause(now);
+        } else if gap > 4 * self.config.timers.heartbeat
+            && let Some(tenure) = &mut self.tenure
+        {
+            tenure.detector.was_late(now);
+        }
+    }
+
+    fn pause(&mut self, now: Time) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.detector.was_late(now);
+            tenure.detector.drop_lease(now);
+            tenure.beat_at = now;
+        }
+    }
+
+    /// Whether a quorum has heard this member lately; says so when it changes.
+    fn fence(&mut self, now: Time, out: &mut GroupOutbox) {
+        let Some(tenure) = &mut self.tenure else { return };
+        tenure.detector.recover(now);
+        let leased = tenure.detector.leased(now, self.config.timers.fence);
+        let is_fenced = !is_quorum(leased, tenure.view.voters) && self.newcomer.is_none();
+        if is_fenced != self.is_fenced {
+            self.is_fenced = is_fenced;
+            out.push(if is_fenced {
+                GroupOutput::Blocked { reason: BlockedReason::NoPrimaryView }
+            } else {
+                GroupOutput::Unblocked
+            });
+        }
+    }
+
+    /// Delivers what may be delivered, and moves the application's long message on.
+    fn advance(&mut self, now: Time, out: &mut GroupOutbox) {
+        let Some(tenure) = &mut self.tenure else { return };
+        if !self.is_fenced
+            && !tenure.synod.is_wedged()
+            && self.newcomer.is_none()
+            && let Some(casting) = &mut self.casting
+            && tenure.cast(self.sent, casting, &self.config)
+        {
+            self.casting = None;
+        }
+        if self.config.slow != Slow::Block {
+            tenure.note_stalls(now, &self.config, true);
+        }
+        let may_deliver = !self.is_fenced && !self.is_held && self.newcomer.is_none();
+        tenure.advance(now, &self.config, may_deliver, &mut self.ledger, out);
+    }
+
+    fn cast(&mut self, payload: &[u8], out: &mut GroupOutbox) -> Result<(), Refused> {
+        let is_blocked = self.is_fenced || self.newcomer.is_some() || self.is_leaving;
+        let Some(tenure) =
+            self.tenure.as_mut().filter(|tenure| !is_blocked && tenure.synod.wedged_at.is_none())
+        else {
+            return Err(Refused::Blocked);
+        };
+        if payload.len() > self.config.message_max {
+            return Err(Refused::TooLarge);
+        }
+        if self.casting.is_some() || !tenure.can_cast(&self.config) {
+            return Err(Refused::WindowFull);
+        }
+        self.sent += 1;
+        if self.config.reliability == Reliability::BestEffort {
+            return self.cast_loosely(payload, out);
+        }
+        if payload.len() <= self.config.fragment {
+            tenure.push(self.sent, false, payload);
+        } else {
+            self.casting = Some(Casting::new(payload));
+        }
+        Ok(())
+    }
+
+    /// Best effort: delivered here at once, sent once.
+    fn cast_loosely(&mut self, payload: &[u8], out: &mut GroupOutbox) -> Result<(), Refused> {
+        let Some(tenure) = &mut self.tenure else { return Err(Refused::Blocked) };
+        if payload.len() > tidings_wire::group::PIECE_OF_MESSAGE_MAX {
+            self.sent -= 1;
+            return Err(Refused::TooLarge);
+        }
+        push_record(false, &[], payload, &mut tenure.loose);
+        tenure.loose_count += 1;
+        let bytes = out.store(|arena| arena.extend_from_slice(payload));
+        let (view, from) = (tenure.view.id, tenure.rank as u8);
+        out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+        Ok(())
+    }
+
+    fn link(&mut self, now: Time, node: u128, state: LinkState) -> Result<(), Refused> {
+        let tenure = self.tenure.as_mut().ok_or(Refused::NotAMember)?;
+        let rank = tenure.view.rank_of_node(node).ok_or(Refused::NotAMember)?;
+        tenure.detector.link(rank, state);
+        if state != LinkState::Up {
+            tenure.beat_at = now; // the others are to know at once
+        }
+        Ok(())
+    }
 
     /// When to send `Input::Tick`; a function of state.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        None
+        match &self.phase {
+            Phase::Founding => Some(self.last_turn),
+            Phase::Seeking(seeker) => Some(seeker.next_at),
+            Phase::Ended => None,
+            Phase::Member => {
+                let tenure = self.tenure.as_ref()?;
+                let newcomer = self.newcomer.as_ref().map(|newcomer| newcomer.ask_at);
+                [
+                    Some(tenure.beat_at),
+                    tenure.ack_at,
+                    tenure.question_at,
+                    tenure.repair.deadline(),
+                    tenure.detector.deadline(self.last_turn),
+                    self.change_deadline(tenure),
+                    newcomer,
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+        }
     }
 
     /// Who this member is.
@@ -154,10 +427,10 @@ impl Group {
         &self.me
     }
 
-    /// The installed view.
+    /// The view, which for a newcomer is not installed yet.
     #[must_use]
     pub fn view(&self) -> Option<&View> {
-        self.view.as_ref()
+        self.tenure.as_ref().map(|tenure| &tenure.view)
     }
 
     /// The number of this member's last accepted message; 0 before the first.
@@ -166,22 +439,47 @@ impl Group {
         self.sent
     }
 
+    /// Whether `Input::Cast` would be taken now.
+    #[must_use]
+    pub fn can_cast(&self) -> bool {
+        let is_free = !self.is_fenced && self.newcomer.is_none() && !self.is_leaving;
+        is_free
+            && self.casting.is_none()
+            && self.tenure.as_ref().is_some_and(|tenure| {
+                tenure.synod.wedged_at.is_none() && tenure.can_cast(&self.config)
+            })
+    }
+
     /// Where a node lives, if this member has been told.
     #[must_use]
     pub fn address_of(&self, node: u128) -> Option<&str> {
-        let members = &self.view.as_ref()?.members;
-        members.iter().find(|member| member.id.node == node).map(|member| member.address.as_str())
+        let known = |view: &'_ View| view.members.iter().position(|member| member.id.node == node);
+        let in_view = |view| known(view).map(|rank| &view.members[rank]);
+        let joiner = || self.joiners.get(&node).map(|(member, _)| member);
+        let current = self.tenure.as_ref().and_then(|tenure| in_view(&tenure.view));
+        let last = || self.archive.as_ref().and_then(|archive| in_view(&archive.view));
+        current.or_else(joiner).or_else(last).map(|member| member.address.as_str())
     }
 
     /// Messages (or fragments) of the current and the last view that are kept for repair.
     #[must_use]
     pub fn kept(&self) -> usize {
-        0
+        let archived = self.archive.as_ref().map_or(0, |archive| archive.store.kept());
+        archived + self.tenure.as_ref().map_or(0, |tenure| tenure.store.kept())
+    }
+
+    /// Whether this member has stopped for a view change.
+    #[must_use]
+    pub fn is_wedged(&self) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.synod.wedged_at.is_some())
     }
 
     /// The members that still lack one of this member's own messages of the current view.
     #[must_use]
-    pub fn missing(&self, _number: u64) -> Vec<MemberId> {
-        Vec::new()
+    pub fn missing(&self, number: u64) -> Vec<MemberId> {
+        let Some(tenure) = &self.tenure else { return Vec::new() };
+        let bits = tenure.missing(number);
+        let members = tenure.view.members.iter().enumerate();
+        members.filter(|(rank, _)| bits & bit(*rank) != 0).map(|(_, member)| member.id).collect()
     }
 }

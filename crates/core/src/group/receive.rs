@@ -1,0 +1,223 @@
+//! Receiving: whose packet it is, whether it belongs to this view, and which machine each of its
+//! frames is for.
+
+use tidings_wire::group::{Frame, Header, MemberId, ORDER_RANK, Packet, Ranges};
+
+use super::{Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability, To};
+use crate::{Time, sabotage};
+
+/// Repairs that may wait to be sent, at most: more are asked for again.
+const OWED_MAX: usize = 1024;
+
+impl Group {
+    pub(super) fn receive(
+        &mut self,
+        now: Time,
+        from: u128,
+        bytes: &[u8],
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
+        let packet = Packet::parse(bytes).map_err(|_| Refused::Malformed)?;
+        let sender = MemberId { node: from, incarnation: packet.header.incarnation };
+        let mut result = Ok(());
+        for frame in packet.frames() {
+            if matches!(self.phase, Phase::Ended) {
+                return result;
+            }
+            let applied = match frame {
+                Frame::Seek { contact, join } => self.on_seek(now, from, contact, join),
+                Frame::Seen { contact, has_view, join } => {
+                    self.on_seen(now, from, contact, has_view, &join)
+                }
+                Frame::Join(join) => self.on_join(now, from, join),
+                Frame::Refuse { incarnation, text } => self.on_refuse(incarnation, text, out),
+                other => self.apply(now, sender, packet.header, other, out),
+            };
+            result = result.and(applied);
+        }
+        result
+    }
+
+    /// A frame that belongs to a view.
+    fn apply(
+        &mut self,
+        now: Time,
+        sender: MemberId,
+        header: Header,
+        frame: Frame<'_>,
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
+        let Some(tenure) = &mut self.tenure else {
+            return match frame {
+                Frame::Decided { proposal } => self.welcomed(now, *proposal, out),
+                _ => Err(Refused::Stale),
+            };
+        };
+        if header.epoch != tenure.view.epoch {
+            return Err(Refused::Stale);
+        }
+        let rank = tenure.view.rank_of(sender);
+        if header.view > tenure.view.id {
+            // Who is in a later view has left this one behind; if it says so, so has the group.
+            return match frame {
+                Frame::Excluded if rank.is_some() => {
+                    self.excluded(out);
+                    Ok(())
+                }
+                _ => Err(Refused::Stale),
+            };
+        }
+        if header.view < tenure.view.id {
+            if let Some(rank) = rank {
+                tenure.detector.heard(now, rank);
+            }
+            let is_data = matches!(frame, Frame::Data { .. } | Frame::Ack(_));
+            if !(sabotage::is(112) && is_data && rank.is_some()) {
+                return self.on_old(now, sender, header.view, &frame);
+            }
+        }
+        let rank = rank.ok_or(Refused::NotAMember)?;
+        tenure.detector.heard(now, rank);
+        self.apply_data(now, rank, frame, out)
+    }
+
+    fn apply_data(
+        &mut self,
+        now: Time,
+        rank: usize,
+        frame: Frame<'_>,
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
+        let is_ready = self.newcomer.is_none();
+        let Some(tenure) = &mut self.tenure else { return Err(Refused::Stale) };
+        match frame {
+            Frame::Data { rank: origin, first, count, records } => {
+                if self.config.reliability == Reliability::BestEffort {
+                    return Err(Refused::Malformed);
+                }
+                let data = (first, count, records);
+                tenure.receive(now, usize::from(origin), data, &self.config, is_ready);
+                Ok(())
+            }
+            Frame::Loose { first, records, .. } => {
+                if self.config.reliability != Reliability::BestEffort {
+                    return Err(Refused::Malformed);
+                }
+                let may_deliver = is_ready && !self.is_fenced && !self.is_held;
+                for (record, number) in records.zip(first..) {
+                    let is_new = tenure.receive_loose(rank, number, self.config.order);
+                    if is_new && may_deliver {
+                        let bytes = out.store(|arena| arena.extend_from_slice(record.body));
+                        let (view, from) = (tenure.view.id, rank as u8);
+                        out.push(GroupOutput::Deliver { view, from, number, position: 0, bytes });
+                    }
+                }
+                Ok(())
+            }
+            Frame::Order { first, runs } => {
+                if tenure.learn_order(first, runs) {
+                    Ok(())
+                } else {
+                    Err(Refused::Malformed)
+                }
+            }
+            Frame::Ack(acked) => {
+                tenure.learn_ack(now, rank, &acked);
+                Ok(())
+            }
+            Frame::Ask(ranges) => {
+                let view = tenure.view.id;
+                let node = tenure.view.members[rank].id.node;
+                self.owe(node, view, ranges);
+                Ok(())
+            }
+            Frame::Heartbeat { stamp, reach, gone, is_ready, is_leaving, echo } => {
+                let mine = echo.iter().nth(tenure.rank).filter(|echo| *echo != 0);
+                tenure.detector.beat(now, rank, stamp, (reach, gone), mine);
+                let bit = super::bit(rank);
+                tenure.ready = if is_ready { tenure.ready | bit } else { tenure.ready & !bit };
+                tenure.leaving |= if is_leaving { bit } else { 0 };
+                Ok(())
+            }
+            other => self.apply_control(now, rank, other, out),
+        }
+    }
+
+    fn apply_control(
+        &mut self,
+        now: Time,
+        rank: usize,
+        frame: Frame<'_>,
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
+        match frame {
+            Frame::Prepare { ballot } => self.on_prepare(now, rank, ballot),
+            Frame::Promised { ballot, promise } => self.on_promised(rank, ballot, promise),
+            Frame::Nack { ballot } => self.on_nack(now, ballot),
+            Frame::Accept { ballot, proposal } => self.on_accept(now, rank, ballot, proposal),
+            Frame::Accepted { ballot } => self.on_accepted(rank, ballot),
+            Frame::Decided { proposal } => self.on_decided(now, proposal),
+            Frame::Fetch { offset } => self.on_fetch(rank, offset),
+            Frame::Piece { total, crc, offset, ledger, bytes } => {
+                self.on_piece(now, (total, crc), offset, *ledger, bytes, out)
+            }
+            // Excluded speaks of a later view; the rest was for those without one, or is done.
+            _ => Err(Refused::Stale),
+        }
+    }
+
+    /// From a member of an earlier view: tell it how that view ended, or give it what it lacks of it.
+    fn on_old(
+        &mut self,
+        now: Time,
+        sender: MemberId,
+        view: u64,
+        frame: &Frame<'_>,
+    ) -> Result<(), Refused> {
+        let Some(archive) = self.archive.as_ref().filter(|archive| archive.view.id == view) else {
+            let is_member = self.tenure.as_ref().is_some_and(|tenure| tenure.view.contains(sender));
+            if !is_member && self.archive.is_some() {
+                self.tell_excluded(now, sender.node);
+            }
+            return Err(Refused::Stale);
+        };
+        archive.view.rank_of(sender).ok_or(Refused::NotAMember)?;
+        match frame {
+            Frame::Ask(ranges) => self.owe(sender.node, view, *ranges),
+            // What ends a view change is no sign that its end is unknown there.
+            Frame::Decided { .. } | Frame::Accepted { .. } | Frame::Nack { .. } => {}
+            _ => self.tell_decided(now, sender.node),
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
+        if sabotage::is(110) {
+            return;
+        }
+        for range in ranges.iter() {
+            let is_known = range.rank == ORDER_RANK || usize::from(range.rank) < super::MEMBERS_MAX;
+            if is_known && self.owed.len() < OWED_MAX && !self.owed.contains(&(node, view, range)) {
+                self.owed.push((node, view, range));
+            }
+        }
+    }
+
+    pub(super) fn excluded(&mut self, out: &mut GroupOutbox) {
+        if self.is_leaving {
+            out.push(GroupOutput::Left);
+        } else {
+            let tenure = self.tenure.as_ref();
+            let mut unconfirmed: Vec<u64> =
+                tenure.map(|tenure| tenure.unconfirmed().collect()).unwrap_or_default();
+            unconfirmed.extend(self.casting.as_ref().map(|_| self.sent));
+            out.push(GroupOutput::Excluded { unconfirmed });
+        }
+        self.phase = Phase::Ended;
+    }
+
+    /// The only way that a node without a view is named.
+    pub(super) fn to(node: u128) -> Vec<To> {
+        vec![To::Node(node)]
+    }
+}

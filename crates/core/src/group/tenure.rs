@@ -1,0 +1,466 @@
+//! A tenure: all that a member has for one view, and loses with it. It joins the store, the order and
+//! the acks into sending, receiving and delivering; the view changes around it.
+
+use std::collections::VecDeque;
+
+use tidings_wire::group::{Acked, Kept, Records, Runs, Span as Range, View, push_record};
+
+use super::acks::Acks;
+use super::config::{GroupConfig, GroupOrder, Reliability};
+use super::detector::Detector;
+use super::ledger::Ledger;
+use super::order::{Limit, Next, Order};
+use super::outbox::{GroupOutbox, GroupOutput};
+use super::repair::Repair;
+use super::store::Store;
+use super::synod::Synod;
+use crate::{Time, sabotage};
+
+/// How many windows a newcomer may hold back until its state is there.
+const NEWCOMER_WINDOWS: u64 = 16;
+
+/// A message of this member that does not lie in its lane as a whole yet.
+#[derive(Debug)]
+pub(super) struct Casting {
+    pub(super) payload: Vec<u8>,
+    at: usize,
+}
+
+impl Casting {
+    pub(super) fn new(payload: &[u8]) -> Self {
+        Self { payload: payload.to_vec(), at: 0 }
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.at = 0;
+    }
+}
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(super) struct Tenure {
+    pub(super) view: View,
+    pub(super) rank: usize,
+    pub(super) store: Store,
+    pub(super) order: Order,
+    pub(super) acks: Acks,
+    pub(super) detector: Detector,
+    pub(super) synod: Synod,
+    pub(super) repair: Repair,
+    /// By rank: pieces of a message whose last piece is not delivered yet.
+    assembly: Vec<Vec<u8>>,
+    /// Own messages that not all hold, that are not uniform: number of the last piece, and of the
+    /// message.
+    unstable: VecDeque<(u64, u64)>,
+    not_uniform: VecDeque<(u64, u64)>,
+    /// Best effort: records to send, and the last number seen of each sender with a bitmap.
+    pub(super) loose: Vec<u8>,
+    pub(super) loose_count: u32,
+    pub(super) transmitted_loosely: u64,
+    seen: Vec<(u64, u128)>,
+    /// The last own number that was sent.
+    pub(super) transmitted: u64,
+    /// New places in the order, to be sent: the first, and the runs.
+    pub(super) placed: (u64, Vec<Kept>),
+    pub(super) ack_at: Option<Time>,
+    pub(super) question_at: Option<Time>,
+    question_gap: u32,
+    received_unacked: u32,
+    pub(super) beat_at: Time,
+    /// Bits by rank, by their heartbeats.
+    pub(super) leaving: u64,
+    pub(super) ready: u64,
+    pub(super) wants_since: Option<Time>,
+    pub(super) reported: u64,
+}
+
+impl Tenure {
+    pub(super) fn new(now: Time, view: View, rank: usize, config: &GroupConfig) -> Self {
+        let members = view.members.len();
+        Self {
+            rank,
+            store: Store::new(members),
+            order: Order::new(config.order, members),
+            acks: Acks::new(members, view.voters, config.order == GroupOrder::Causal),
+            detector: Detector::new(now, config.timers, rank, members),
+            synod: Synod::default(),
+            repair: Repair::new(members),
+            assembly: vec![Vec::new(); members],
+            unstable: VecDeque::new(),
+            not_uniform: VecDeque::new(),
+            loose: Vec::new(),
+            loose_count: 0,
+            transmitted_loosely: 0,
+            seen: vec![(0, 0); members],
+            transmitted: 0,
+            placed: (0, Vec::new()),
+            ack_at: None,
+            question_at: None,
+            question_gap: 0,
+            received_unacked: 0,
+            beat_at: now,
+            leaving: 0,
+            ready: 0,
+            wants_since: None,
+            reported: 0,
+            view,
+        }
+    }
+
+    pub(super) fn is_sequencer(&self, config: &GroupConfig) -> bool {
+        config.order == GroupOrder::Total && self.rank == 0
+    }
+
+    /// Whether this member's next record still fits its window.
+    fn has_room(&self, config: &GroupConfig) -> bool {
+        if sabotage::is(118) {
+            return true;
+        }
+        let stable = self.acks.stable(self.rank, self.rank);
+        let lane = &self.store.lanes[self.rank];
+        lane.held() - stable < u64::from(config.window)
+            && lane.bytes_after(stable) < config.window_bytes as u64
+    }
+
+    /// Whether a message of the application can be taken now, as far as the window is concerned.
+    pub(super) fn can_cast(&self, config: &GroupConfig) -> bool {
+        if config.reliability == Reliability::BestEffort {
+            return self.loose.len() < config.window_bytes;
+        }
+        self.has_room(config)
+    }
+
+    /// Moves what fits of a message into the lane. Whether all of it is there now.
+    pub(super) fn cast(
+        &mut self,
+        number: u64,
+        casting: &mut Casting,
+        config: &GroupConfig,
+    ) -> bool {
+        loop {
+            if !self.has_room(config) {
+                return false;
+            }
+            let rest = casting.payload.get(casting.at..).unwrap_or_default();
+            let piece = &rest[..rest.len().min(config.fragment)];
+            let has_more = piece.len() < rest.len();
+            self.push(number, has_more, piece);
+            casting.at += config.fragment;
+            if !has_more {
+                return true;
+            }
+        }
+    }
+
+    /// Appends one record to this member's own lane.
+    pub(super) fn push(&mut self, number: u64, has_more: bool, piece: &[u8]) {
+        let clock = self.order.stamp(self.rank);
+        let lane = &mut self.store.lanes[self.rank];
+        lane.push(|out| push_record(has_more, &clock, piece, out));
+        if !has_more {
+            self.unstable.push_back((lane.held(), number));
+            self.not_uniform.push_back((lane.held(), number));
+        }
+    }
+
+    /// Takes in messages of `sender`. Whether they change anything here.
+    pub(super) fn receive(
+        &mut self,
+        now: Time,
+        sender: usize,
+        data: (u64, u32, Records<'_>),
+        config: &GroupConfig,
+        is_ready: bool,
+    ) -> bool {
+        let Some(delivered) = self.order.delivered.get(sender).copied() else { return false };
+        if sender == self.rank {
+            return false;
+        }
+        let limit = match (self.synod.is_wedged(), self.synod.wanted()) {
+            (true, Some(wanted)) => wanted.cut.upto.get(sender).copied().unwrap_or(0),
+            (true, None) => return false,
+            (false, _) => {
+                let windows = if is_ready { 1 } else { NEWCOMER_WINDOWS };
+                delivered + windows * u64::from(config.window)
+            }
+        };
+        let (first, count, records) = data;
+        let lane = &mut self.store.lanes[sender];
+        if sabotage::is(107) && self.rank == 0 && first <= lane.held() && self.placed.1.is_empty() {
+            self.placed.0 = self.order.total.last() + 1;
+            self.order.total.order_again(sender, first, &mut self.placed.1);
+        }
+        let is_new = lane.accept(first, count, records, limit, 2 * config.window_bytes);
+        if is_new {
+            self.received_unacked = self.received_unacked.saturating_add(count);
+        } else {
+            self.owe_ack(now, now); // it does not know that this is here
+        }
+        is_new
+    }
+
+    /// A message of a best-effort group: whether it is to be delivered.
+    pub(super) fn receive_loose(&mut self, sender: usize, number: u64, order: GroupOrder) -> bool {
+        let Some((last, bits)) = self.seen.get_mut(sender) else { return false };
+        if number > *last {
+            let shift = u32::try_from(number - *last).unwrap_or(u32::MAX);
+            *bits = bits.checked_shl(shift).unwrap_or(0) | 1;
+            *last = number;
+            return true;
+        }
+        let mask = u32::try_from(*last - number).ok().and_then(|back| 1u128.checked_shl(back));
+        match mask {
+            Some(mask) if order == GroupOrder::None && *bits & mask == 0 => {
+                *bits |= mask;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Learns places in the order. False: they cannot be.
+    pub(super) fn learn_order(&mut self, first: u64, runs: Runs<'_>) -> bool {
+        if self.synod.is_wedged() || self.rank == 0 {
+            return true;
+        }
+        self.order.total.learn(first, runs.iter())
+    }
+
+    /// Learns what another member has.
+    pub(super) fn learn_ack(&mut self, now: Time, rank: usize, acked: &Acked<'_>) {
+        if acked.held.len() != self.view.members.len() {
+            return;
+        }
+        self.acks.learn(rank, acked);
+        for (lane, held) in self.store.lanes.iter_mut().zip(acked.held.iter()) {
+            lane.known = lane.known.max(held);
+        }
+        self.order.total.heard(acked.order);
+        if acked.is_question {
+            self.owe_ack(now, now);
+        }
+    }
+
+    fn owe_ack(&mut self, now: Time, at: Time) {
+        self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)).max(now));
+    }
+
+    /// Moves everything on as far as it goes: order, acks, deliveries, what may be forgotten.
+    pub(super) fn advance(
+        &mut self,
+        now: Time,
+        config: &GroupConfig,
+        may_deliver: bool,
+        ledger: &mut Ledger,
+        out: &mut GroupOutbox,
+    ) {
+        if self.synod.is_wedged() {
+            return;
+        }
+        if self.is_sequencer(config) && may_deliver {
+            let first = self.order.total.order(&self.store, &mut self.placed.1);
+            if self.placed.0 == 0 && !self.placed.1.is_empty() {
+                self.placed.0 = first;
+            }
+        }
+        self.order.advance_ready(&self.store);
+        let (last, ready) = (self.order.total.last(), self.order.total.ready());
+        let held = self.store.lanes.iter().map(super::store::Lane::held);
+        if self.acks.own(self.rank, held, self.order.clock(), last, ready) {
+            let is_urgent = config.is_uniform
+                || self.received_unacked >= config.window / 4
+                || self.view.members.len() == 1;
+            self.owe_ack(now, if is_urgent { now } else { now.after(config.timers.ack_delay) });
+        }
+        if may_deliver {
+            let limit = self.limit(config);
+            while let Some(next) = self.order.next(&self.store, &limit) {
+                self.deliver(next, config, ledger, out);
+            }
+        }
+        self.forget();
+        self.report(config, out);
+    }
+
+    fn limit(&self, config: &GroupConfig) -> Limit {
+        match (config.is_uniform, config.order) {
+            (false, _) => Limit::None,
+            (true, GroupOrder::Total) => Limit::Place(self.acks.uniform_place(self.rank)),
+            (true, _) => Limit::Numbers(self.acks.uniform(self.rank)),
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        next: Next,
+        config: &GroupConfig,
+        ledger: &mut Ledger,
+        out: &mut GroupOutbox,
+    ) {
+        let Some(record) = self.store.lanes[next.rank].record(next.number) else { return };
+        let assembly = &mut self.assembly[next.rank];
+        if record.has_more || !assembly.is_empty() {
+            assembly.extend_from_slice(record.body);
+            if record.has_more {
+                return;
+            }
+        }
+        let body = if assembly.is_empty() { record.body } else { assembly.as_slice() };
+        let is_total = config.order == GroupOrder::Total;
+        let crc = tidings_wire::group::crc32c(body);
+        let (number, position) = ledger.enter(next.rank, crc, is_total);
+        let bytes = out.store(|arena| arena.extend_from_slice(body));
+        let view = self.view.id;
+        out.push(GroupOutput::Deliver { view, from: next.rank as u8, number, position, bytes });
+        *assembly = Vec::new();
+    }
+
+    /// Notes who holds up a full window of this member.
+    pub(super) fn note_stalls(&mut self, now: Time, config: &GroupConfig, is_waiting: bool) {
+        let full = is_waiting && !self.has_room(config);
+        let stable = self.acks.stable(self.rank, self.rank);
+        for rank in 0..self.view.members.len() {
+            let stalls = full && self.acks.held(rank, self.rank) == stable;
+            self.detector.stalls(now, rank, stalls && rank != self.rank);
+        }
+    }
+
+    fn forget(&mut self) {
+        let stable_place = self.acks.stable_place();
+        for (sender, lane) in self.store.lanes.iter_mut().enumerate() {
+            let delivered = self.order.delivered.get(sender).copied().unwrap_or(0);
+            lane.forget(self.acks.stable(self.rank, sender).min(delivered));
+        }
+        self.order.total.forget(stable_place);
+    }
+
+    /// Tells how far this member's own messages came.
+    fn report(&mut self, config: &GroupConfig, out: &mut GroupOutbox) {
+        if self.unstable.is_empty() {
+            return;
+        }
+        let stable = self.acks.stable(self.rank, self.rank);
+        let mut uniform = self.uniform_upto(config);
+        if stable > uniform && config.order <= GroupOrder::Fifo {
+            uniform = stable;
+        }
+        if let Some(upto) = pop_upto(&mut self.not_uniform, uniform) {
+            out.push(GroupOutput::Uniform { upto });
+        }
+        if let Some(upto) = pop_upto(&mut self.unstable, stable) {
+            out.push(GroupOutput::Stable { upto });
+        }
+    }
+
+    /// The last own number that is uniform.
+    fn uniform_upto(&mut self, config: &GroupConfig) -> u64 {
+        match config.order {
+            GroupOrder::Total => {
+                let place = self.acks.uniform_place(self.rank);
+                let me = self.rank;
+                let mut own = 0;
+                self.order.total.pass_uniform(place, |rank, last| {
+                    if rank == me {
+                        own = last;
+                    }
+                });
+                own
+            }
+            _ => self.acks.uniform(self.rank).get(self.rank).copied().unwrap_or(0),
+        }
+    }
+
+    /// Delivers what was agreed on: the end of this view. Everything of the cut is in the store.
+    pub(super) fn deliver_cut(
+        &mut self,
+        config: &GroupConfig,
+        ledger: &mut Ledger,
+        out: &mut GroupOutbox,
+    ) {
+        let Some(proposal) = self.synod.decided.clone() else { return };
+        let cut = &proposal.cut;
+        let limit = if config.order == GroupOrder::Total {
+            self.order.total.follow(cut.base, &cut.runs);
+            Limit::None
+        } else {
+            Limit::Numbers(cut.upto.clone())
+        };
+        self.order.advance_ready(&self.store);
+        while let Some(next) = self.order.next(&self.store, &limit) {
+            self.deliver(next, config, ledger, out);
+        }
+    }
+
+    /// Own messages that are not known to be uniform.
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = u64> + '_ {
+        self.not_uniform.iter().map(|(_, number)| *number)
+    }
+
+    /// The members that lack one of this member's own messages, bits by rank.
+    pub(super) fn missing(&self, number: u64) -> u64 {
+        let Some((last, _)) = self.unstable.iter().find(|(_, own)| *own >= number) else {
+            return 0;
+        };
+        let ranks = 0..self.view.members.len();
+        let lacking = ranks.filter(|rank| self.acks.held(*rank, self.rank) < *last);
+        lacking.fold(0, |bits, rank| bits | super::detector::bit(rank))
+    }
+
+    /// When the members are asked what they have, so that the last message is not lost unnoticed.
+    pub(super) fn question(&mut self, now: Time, config: &GroupConfig) -> bool {
+        let held = self.store.held(self.rank);
+        let is_settled = self.acks.stable(self.rank, self.rank) >= held
+            && self.acks.stable_place() >= self.order.total.last();
+        if is_settled || self.synod.is_wedged() {
+            (self.question_at, self.question_gap) = (None, 0);
+            return false;
+        }
+        let gap = config.timers.repair * 2 * (1 << self.question_gap.min(3));
+        let at = *self.question_at.get_or_insert(now.after(gap));
+        if now < at {
+            return false;
+        }
+        self.question_gap += 1;
+        self.question_at = Some(now.after(gap * 2).min(now.after(config.timers.heartbeat)));
+        true
+    }
+
+    pub(super) fn acked(&mut self) {
+        self.ack_at = None;
+        self.received_unacked = 0;
+    }
+
+    /// What this member lacks, for the repair to ask for: by rank, with `Range::rank` for whose.
+    pub(super) fn gaps(&self, config: &GroupConfig, is_ready: bool, out: &mut Vec<Range>) {
+        let mut gaps = Vec::new();
+        for (sender, lane) in self.store.lanes.iter().enumerate() {
+            let limit = match (self.synod.is_wedged(), self.synod.wanted()) {
+                (true, Some(wanted)) => wanted.cut.upto.get(sender).copied().unwrap_or(0),
+                (true, None) => continue,
+                (false, _) => {
+                    let windows = if is_ready { 1 } else { NEWCOMER_WINDOWS };
+                    self.order.delivered[sender] + windows * u64::from(config.window)
+                }
+            };
+            if sender == self.rank || lane.known.min(limit) <= lane.held() {
+                continue;
+            }
+            gaps.clear();
+            lane.gaps(limit, 8, &mut gaps);
+            let rank = sender as u8;
+            out.extend(gaps.iter().map(|(first, last)| Range { rank, first: *first, last: *last }));
+        }
+    }
+}
+
+/// Removes what lies up to `end`; the number of the last.
+fn pop_upto(queue: &mut VecDeque<(u64, u64)>, end: u64) -> Option<u64> {
+    let mut upto = None;
+    while let Some((last, number)) = queue.front()
+        && *last <= end
+    {
+        upto = Some(*number);
+        queue.pop_front();
+    }
+    upto
+}

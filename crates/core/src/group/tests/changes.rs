@@ -1,0 +1,182 @@
+//! View changes: joining, leaving, crashes, partitions, and what is delivered around them.
+
+use super::*;
+
+fn config(order: GroupOrder) -> GroupConfig {
+    GroupConfig { order, window: 16, has_state: true, ..GroupConfig::default() }
+}
+
+const ORDERS: [GroupOrder; 3] = [GroupOrder::Fifo, GroupOrder::Causal, GroupOrder::Total];
+
+/// Every living member multicasts now and then for a while.
+fn chatter(world: &mut World, time: Duration) {
+    let end = world.now.after(time);
+    while world.now < end {
+        for node in world.alive() {
+            if world.rng.below(3) == 0 {
+                let body = format!("{node}:{};", world.nodes[&node].group.sent());
+                let _ = world.input(node, Input::Cast { payload: body.as_bytes() });
+            }
+        }
+        world.run(ms(1));
+    }
+}
+
+#[test]
+fn members_join_one_by_one_and_all_at_once() {
+    for members in [2, 3, 5, 9] {
+        let world = World::grown(members as u64, members, config(GroupOrder::Total));
+        world.check();
+        let view = world.nodes[&1].group.view().unwrap().id;
+        assert!(view <= 2 * members as u64, "{view} views for {members} members");
+    }
+}
+
+//= GUARANTEES.md#GROUP-SYNC-1
+//= GUARANTEES.md#GROUP-VIEW-1
+#[test]
+fn survivors_of_a_crash_agree_in_every_order() {
+    for order in ORDERS {
+        for is_uniform in [false, true] {
+            for seed in 0..12 {
+                let mut world = World::grown(seed, 4, GroupConfig { is_uniform, ..config(order) });
+                world.loss = 20 * (seed % 4);
+                chatter(&mut world, ms(30));
+                let victim = 1 + u128::from(seed % 4);
+                world.crash(victim);
+                chatter(&mut world, ms(200));
+                world.run_until("the others go on", |world| world.is_one_view(3));
+                chatter(&mut world, ms(20));
+                world.run(ms(500));
+                world.check();
+                let first = world.alive()[0];
+                let view = world.nodes[&first].group.view().unwrap().id;
+                for node in world.alive() {
+                    let count = |node| world.delivered(node, view).len();
+                    assert_eq!(count(node), count(first), "in the last view");
+                    assert!(count(node) > 0);
+                }
+            }
+        }
+    }
+}
+
+//= GUARANTEES.md#GROUP-STATE-1
+#[test]
+fn a_newcomer_starts_from_the_same_state() {
+    for order in ORDERS {
+        for seed in 0..8 {
+            let mut world = World::grown(seed, 3, config(order));
+            world.loss = 30 * (seed % 3);
+            chatter(&mut world, ms(50));
+            world.start(9, Start::Join { contacts: vec!["n01".into()] });
+            chatter(&mut world, ms(500));
+            world.run_until("it is in", |world| world.is_one_view(4));
+            chatter(&mut world, ms(20));
+            world.run(ms(500));
+            world.check();
+            if order == GroupOrder::Total {
+                let states: BTreeSet<&Vec<u8>> =
+                    world.nodes.values().map(|node| &node.state).collect();
+                assert_eq!(states.len(), 1, "{order:?} {seed}");
+            }
+            assert!(world.nodes[&9].seen.iter().any(|seen| matches!(seen, Seen::State(_))));
+        }
+    }
+}
+
+#[test]
+fn a_member_leaves_and_what_it_sent_is_delivered() {
+    for seed in 0..6 {
+        let mut world = World::grown(seed, 3, config(GroupOrder::Total));
+        let leaver = 1 + u128::from(seed % 3);
+        chatter(&mut world, ms(20));
+        world.input(leaver, Input::Cast { payload: b"goodbye" }).unwrap();
+        world.input(leaver, Input::Leave).unwrap();
+        world.run_until("it has left", |world| {
+            world.nodes[&leaver].seen.contains(&Seen::Other(GroupOutput::Left))
+        });
+        world.crash(leaver);
+        world.run_until("the others go on", |world| world.is_one_view(2));
+        world.check();
+        for node in world.alive() {
+            assert!(
+                world.nodes[&node]
+                    .seen
+                    .iter()
+                    .any(|seen| matches!(seen, Seen::Message { body, .. } if body == b"goodbye"))
+            );
+        }
+    }
+}
+
+//= GUARANTEES.md#GROUP-PRIMARY-1
+#[test]
+fn only_the_side_with_a_quorum_goes_on() {
+    for seed in 0..6 {
+        let mut world = World::grown(seed, 5, config(GroupOrder::Total));
+        chatter(&mut world, ms(20));
+        for minor in [1, 2] {
+            for major in [3, 4, 5] {
+                world.cut.extend([(minor, major), (major, minor)]);
+            }
+        }
+        chatter(&mut world, Duration::from_secs(6));
+        for node in [3, 4, 5] {
+            let members = world.nodes[&node].group.view().unwrap().members.len();
+            assert_eq!(members, 3, "{}", world.describe());
+        }
+        for node in [1, 2] {
+            let blocked =
+                Seen::Other(GroupOutput::Blocked { reason: BlockedReason::NoPrimaryView });
+            assert!(world.nodes[&node].seen.contains(&blocked));
+            assert_eq!(world.input(node, Input::Cast { payload: b"x" }), Err(Refused::Blocked));
+        }
+        world.cut.clear();
+        let is_out = |seen: &Seen| matches!(seen, Seen::Other(GroupOutput::Excluded { .. }));
+        world.run_until("they learn it", |world| {
+            [1, 2].iter().all(|node| world.nodes[node].seen.iter().any(is_out))
+        });
+        world.check();
+    }
+}
+
+#[test]
+fn a_paused_member_is_excluded_and_comes_back_as_another() {
+    let mut world = World::grown(7, 3, config(GroupOrder::Total));
+    chatter(&mut world, ms(20));
+    let frozen = world.nodes.remove(&1).unwrap();
+    chatter(&mut world, Duration::from_secs(4));
+    world.run_until("the others go on", |world| world.is_one_view(2));
+    world.nodes.insert(1, frozen);
+    let is_out = |seen: &Seen| matches!(seen, Seen::Other(GroupOutput::Excluded { .. }));
+    world.run_until("it learns it", |world| world.nodes[&1].seen.iter().any(is_out));
+    world.check();
+    world.start(1, Start::Join { contacts: vec!["n02".into(), "n01".into()] });
+}
+
+#[test]
+fn a_restarted_process_replaces_its_former_life_at_once() {
+    let mut world = World::grown(8, 3, config(GroupOrder::Total));
+    let before = world.now;
+    world.start(3, Start::Join { contacts: vec!["n01".into()] });
+    world.run_until("it is in", |world| world.is_one_view(3));
+    assert!(world.now.since(before) < GroupTimers::lan().suspect_min);
+    world.check();
+}
+
+#[test]
+fn two_crashes_and_a_join_in_one_go() {
+    for seed in 0..10 {
+        let mut world = World::grown(seed, 5, config(GroupOrder::Total));
+        world.loss = 50;
+        chatter(&mut world, ms(20));
+        world.crash(1);
+        world.run(ms(seed * 100));
+        world.crash(2);
+        world.start(8, Start::Join { contacts: vec!["n03".into()] });
+        chatter(&mut world, ms(500));
+        world.run_until("the rest goes on", |world| world.is_one_view(3));
+        world.check();
+    }
+}
