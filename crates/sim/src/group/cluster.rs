@@ -50,7 +50,6 @@ pub(crate) struct Slot {
     pub is_retired: bool,
     /// Whether it stood still since it last ran.
     pub was_paused: bool,
-    pub held_since: u64,
     /// Whom it was told to ask for the group.
     pub contacts: Vec<String>,
     pub packets: u64,
@@ -128,7 +127,6 @@ impl Cluster {
                     work: Dice::new(plan.seed, "cluster work", slot as u64),
                     is_retired: false,
                     was_paused: false,
-                    held_since: 0,
                     contacts: Vec::new(),
                     packets: 0,
                     bytes: 0,
@@ -189,7 +187,7 @@ impl Cluster {
         self.trace.now = at;
         self.figures.events += 1;
         if self.figures.events > EVENTS_MAX {
-            self.oracle.fail("I25", "the world does not come to rest".to_owned());
+            self.oracle.fail("I25", format!("the world does not come to rest: {event:?}"));
         }
         let is_over = self.dispatch(event);
         !is_over && self.oracle.violation.is_none()

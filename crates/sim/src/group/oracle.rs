@@ -56,6 +56,7 @@ struct Sent {
     /// How many messages of each sender its own sender had delivered.
     causes: BTreeMap<Life, u32>,
     is_uniform: bool,
+    is_long: bool,
 }
 
 /// A delivery, and its place in the total order if it has one.
@@ -176,8 +177,9 @@ impl Oracle {
         self.sent.len() as u64
     }
 
-    /// The member took the message that has [`Oracle::next_id`].
-    pub fn sent(&mut self, life: Life) -> u64 {
+    /// The member took the message that has [`Oracle::next_id`]. A long one, which travels in pieces,
+    /// is sent in the next view if not all its pieces have left in this one.
+    pub fn sent(&mut self, life: Life, is_long: bool) -> u64 {
         let id = self.next_id();
         let member = &mut self.members[life];
         let rank = member.own.len() as u32;
@@ -196,7 +198,7 @@ impl Oracle {
         } else {
             None
         };
-        self.sent.push(Sent { by: life, view, rank, causes, is_uniform: false });
+        self.sent.push(Sent { by: life, view, rank, causes, is_uniform: false, is_long });
         if let Some((invariant, when)) = fault {
             self.fail(invariant, format!("L{life} accepted message {id} {when}"));
         }
@@ -210,6 +212,11 @@ impl Oracle {
         if !is_blocked {
             self.judge_primaries();
         }
+    }
+
+    /// It has promised to deliver nothing more in its view but the cut.
+    pub fn wedged(&mut self, life: Life, is_wedged: bool) {
+        self.members[life].is_wedged = is_wedged;
     }
 
     /// An operator overrules the quorum: views of a new epoch begin.
@@ -227,9 +234,9 @@ impl Oracle {
         }
     }
 
-    /// I20: a sender is never further ahead than its window.
+    /// I20: a sender is never further ahead than its window, and one message that waits for it.
     pub fn ahead(&mut self, life: Life, unstable: u64, window: u64) {
-        if unstable > window {
+        if unstable > window + 1 {
             let text = format!("L{life} has {unstable} messages under way in a window of {window}");
             self.fail("I20", text);
         }

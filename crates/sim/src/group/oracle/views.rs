@@ -13,6 +13,7 @@ impl Oracle {
         if let Err((invariant, text)) = self.judge_install(life, key, members, voters) {
             self.fail(invariant, format!("L{life} installs {key} of {members:?}: {text}"));
         }
+        let waiting = self.waiting(life);
         let member = &mut self.members[life];
         member.view = Some(key);
         member.log.clear();
@@ -20,6 +21,12 @@ impl Oracle {
         member.counts.clear();
         member.own.clear();
         member.is_wedged = false;
+        if let Some(id) = waiting {
+            member.own.push(id);
+            let sent = &mut self.sent[id as usize];
+            (sent.view, sent.rank) = (key, 0);
+            sent.causes.clear();
+        }
         let is_newer = self.newest.is_none_or(|newest| match newest.epoch == key.epoch {
             true => newest.number < key.number,
             false => is_first_of_epoch,
@@ -29,6 +36,13 @@ impl Oracle {
         }
         self.judge_quorum();
         self.judge_primaries();
+    }
+
+    /// A member's last message, if it is long and was not delivered: it waits for the next view.
+    fn waiting(&self, life: Life) -> Option<u64> {
+        let member = &self.members[life];
+        let last = *member.own.last()?;
+        (self.sent[last as usize].is_long && !member.seen.contains(&last)).then_some(last)
     }
 
     fn judge_install(
@@ -103,7 +117,9 @@ impl Oracle {
         key: ViewKey,
     ) -> Result<(), (&'static str, String)> {
         let member = &self.members[life];
-        if let Some(id) = member.own.iter().find(|id| !member.seen.contains(id)) {
+        let waiting = self.waiting(life);
+        let is_lost = |id: &&u64| !member.seen.contains(id) && waiting != Some(**id);
+        if let Some(id) = member.own.iter().find(is_lost) {
             return Err(("I3", format!("it never delivered its own message {id} in {old}")));
         }
         let Some(cut) = self.cuts.get(&(old, key)) else {
