@@ -67,10 +67,7 @@ impl Group {
             return;
         }
         let since = *tenure.wants_since.get_or_insert(now);
-        // Without a quorum an attempt would only stop those that make it.
-        let hears_quorum = is_quorum(tenure.detector.reach(now), tenure.view.voters);
-        let is_voter = tenure.rank < tenure.view.voters;
-        if !is_voter || !hears_quorum || !tenure.synod.may_attempt(now) {
+        if !may_propose(now, tenure) || !tenure.synod.may_attempt(now) {
             return;
         }
         let begins = now >= since.after(Self::patience(&self.config.timers, now, tenure));
@@ -266,6 +263,8 @@ impl Group {
             self.mail_to(rank, Frame::Nack { ballot: higher });
         } else if tenure.synod.accepted_ballot() == Some(ballot) {
             self.mail_to(rank, Frame::Accepted { ballot });
+        } else {
+            tenure.expect();
         }
         Ok(())
     }
@@ -300,6 +299,7 @@ impl Group {
         let to = everyone(&tenure.view, &proposal.next, self.me.id.node);
         let view = Some(tenure.view.id);
         tenure.synod.decided = Some(proposal.clone());
+        tenure.expect();
         self.mail.push(Mail { to, view, frame: Frame::Decided { proposal } });
         Ok(())
     }
@@ -314,6 +314,7 @@ impl Group {
         if tenure.synod.decided.is_none() {
             tenure.synod.decided = Some(proposal);
             tenure.synod.wedged_at.get_or_insert(now);
+            tenure.expect();
         }
         Ok(())
     }
@@ -459,6 +460,9 @@ impl Group {
 
     pub(super) fn change_deadline(&self, tenure: &Tenure) -> Option<Time> {
         let timers = &self.config.timers;
+        if tenure.synod.decided.is_some() {
+            return None; // repairs and heartbeats have deadlines of their own
+        }
         if let Some(attempt) = &tenure.synod.attempt {
             let ends =
                 [attempt.sent_at.after(timers.retry), attempt.began.after(timers.takeover * 2)];
@@ -466,10 +470,7 @@ impl Group {
             let waits = (attempt.proposal.is_none() && waits > self.last_turn).then_some(waits);
             return ends.into_iter().chain(waits).min();
         }
-        let since = tenure.wants_since?;
-        if tenure.rank >= tenure.view.voters || tenure.synod.decided.is_some() {
-            return None;
-        }
+        let since = tenure.wants_since.filter(|_| may_propose(self.last_turn, tenure))?;
         let begins = since.after(Self::patience(timers, self.last_turn, tenure));
         Some(begins.max(tenure.synod.rests_until()))
     }
@@ -481,6 +482,12 @@ impl Group {
             self.mail.push(Mail { to: Self::to(member.id.node), view: None, frame });
         }
     }
+}
+
+/// Without a quorum an attempt would only stop those that make it.
+fn may_propose(now: Time, tenure: &Tenure) -> bool {
+    let voters = tenure.view.voters;
+    tenure.rank < voters && is_quorum(tenure.detector.reach(now), voters)
 }
 
 /// Whom a newcomer asks for the state, the `tries`-th time: a voter, not the sequencer if there is

@@ -336,7 +336,8 @@ impl Tenure {
 
     /// Tells how far this member's own messages came.
     fn report(&mut self, config: &GroupConfig, out: &mut GroupOutbox) {
-        if self.unstable.is_empty() {
+        if self.unstable.is_empty() && self.not_uniform.is_empty() {
+            self.uniform_upto(config);
             return;
         }
         let stable = self.acks.stable(self.rank, self.rank);
@@ -428,6 +429,14 @@ impl Tenure {
     pub(super) fn acked(&mut self) {
         self.ack_at = None;
         self.received_unacked = 0;
+    }
+
+    /// What is decided, or is to be, says what there is.
+    pub(super) fn expect(&mut self) {
+        let Some(wanted) = self.synod.wanted() else { return };
+        for (lane, upto) in self.store.lanes.iter_mut().zip(&wanted.cut.upto) {
+            lane.known = lane.known.max(*upto);
+        }
     }
 
     /// What this member lacks, for the repair to ask for: by rank, with `Range::rank` for whose.

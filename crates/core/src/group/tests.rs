@@ -25,6 +25,7 @@ pub(super) struct Node {
     pub(super) state: Vec<u8>,
     pub(super) is_alive: bool,
     pub(super) uniform: u64,
+    contacts: Vec<String>,
 }
 
 pub(super) struct World {
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) loss: u64,
     pub(super) cut: BTreeSet<(u128, u128)>,
     config: GroupConfig,
+    spins: (Time, u32), // ticks without time passing
 }
 
 pub(super) fn ms(ms: u64) -> Duration {
@@ -58,6 +60,7 @@ impl World {
             loss: 0,
             cut: BTreeSet::new(),
             config,
+            spins: (Time(0), 0),
         }
     }
 
@@ -80,9 +83,13 @@ impl World {
             address: address(node),
         };
         let seed = self.rng.next_u64();
+        let contacts = match &start {
+            Start::Found => Vec::new(),
+            Start::Join { contacts } => contacts.clone(),
+        };
         let group = Group::new(self.now, me, start, self.config, seed).unwrap();
         let (seen, state) = (Vec::new(), Vec::new());
-        self.nodes.insert(node, Node { group, seen, state, is_alive: true, uniform: 0 });
+        self.nodes.insert(node, Node { group, seen, state, is_alive: true, uniform: 0, contacts });
         self.input(node, Input::Tick).unwrap();
     }
 
@@ -147,7 +154,10 @@ impl World {
     fn send(&mut self, from: u128, to: To, bytes: &[u8]) {
         let to = match to {
             To::Node(node) => node,
-            To::Contact(_) => 1,
+            To::Contact(index) => {
+                let contact = &self.nodes[&from].contacts[usize::from(index)];
+                contact.trim_start_matches(['n', '0']).parse().unwrap()
+            }
         };
         if self.rng.below(1000) < self.loss || self.cut.contains(&(from, to)) {
             return;
@@ -159,6 +169,13 @@ impl World {
             self.next += 1;
             self.packets.insert((at, self.next), (from, to, bytes.to_vec()));
         }
+    }
+
+    fn next_at(&self) -> Time {
+        let packet = self.packets.first_key_value().map(|(key, _)| key.0);
+        let alive = self.nodes.values().filter(|node| node.is_alive);
+        let timer = alive.filter_map(|node| node.group.deadline()).min();
+        crate::earliest(packet, timer).unwrap_or(Time(u64::MAX))
     }
 
     /// Lets the next thing happen. Its time.
@@ -176,6 +193,29 @@ impl World {
             }
             (_, Some((deadline, node))) => {
                 self.now = self.now.max(deadline);
+                self.spins = if self.spins.0 == self.now {
+                    (self.now, self.spins.1 + 1)
+                } else {
+                    (self.now, 0)
+                };
+                if self.spins.1 >= 1000 {
+                    let group = &self.nodes[&node].group;
+                    panic!(
+                        "member {node} spins: {:?} {:#?}",
+                        group.deadline(),
+                        group.tenure.as_ref().map(|t| (
+                            t.beat_at,
+                            t.ack_at,
+                            t.question_at,
+                            t.repair.deadline(),
+                            t.detector.deadline(group.last_turn),
+                            group.change_deadline(t),
+                            t.synod.attempt.is_some(),
+                            t.wants_since,
+                            t.synod.is_wedged()
+                        ))
+                    );
+                }
                 self.input(node, Input::Tick)
                     .or_else(|refused| match refused {
                         Refused::Ended => Ok(()),
@@ -190,7 +230,10 @@ impl World {
 
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
-        while self.step() < end {}
+        while self.next_at() < end {
+            self.step();
+        }
+        self.now = end;
     }
 
     pub(super) fn run_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -206,10 +249,25 @@ impl World {
                 let nodes: Vec<u128> = view.members.iter().map(|one| one.id.node).collect();
                 (view.id, view.voters, nodes)
             });
+            let tenure = node.group.tenure.as_ref();
+            let wants = tenure.map(|tenure| {
+                let wanted = tenure.synod.wanted().map(|wanted| wanted.cut.clone());
+                let lanes = tenure.store.lanes.iter().map(|lane| (lane.held(), lane.known));
+                let stable = tenure.acks.stable(tenure.rank, tenure.rank);
+                (
+                    wanted,
+                    lanes.collect::<Vec<_>>(),
+                    &tenure.order.delivered,
+                    tenure.synod.decided.is_some(),
+                    stable,
+                    tenure.synod.promisers(),
+                    tenure.synod.attempt.as_ref().map(|a| (a.ballot, a.accepted)),
+                    tenure.detector.suspects(self.now),
+                )
+            });
             format!(
-                "{id} alive {} view {view:?} wedged {}\n",
-                node.is_alive,
-                node.group.is_wedged()
+                "{id} alive {} view {view:?} fenced {} {wants:?}\n",
+                node.is_alive, node.group.is_fenced
             )
         };
         self.nodes.iter().map(one).collect()
@@ -239,8 +297,6 @@ impl World {
     pub(super) fn check(&self) {
         let mut finished: BTreeMap<u64, (u128, Vec<(u128, u64)>)> = BTreeMap::new();
         for (id, node) in &self.nodes {
-            let views: Vec<&(u64, Vec<u128>)> = Vec::new();
-            drop(views);
             let installed: Vec<u64> = node
                 .seen
                 .iter()

@@ -155,6 +155,9 @@ impl Group {
         let Some(tenure) = &mut self.tenure else { return };
         let to = others(&tenure.view, tenure.rank);
         let is_wedged = tenure.synod.is_wedged();
+        if is_wedged {
+            tenure.ack_at = None; // it has promised: what it has is reported there
+        }
         let beats = now >= tenure.beat_at;
         let asks = tenure.question(now, &config);
         let is_due = tenure.ack_at.is_some_and(|at| now >= at);
@@ -194,9 +197,6 @@ impl Group {
         }
         if acks {
             tenure.acked();
-        }
-        if is_wedged {
-            tenure.ack_at = None;
         }
         if beats {
             tenure.beat_at = now.after(config.timers.heartbeat);
