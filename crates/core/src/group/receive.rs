@@ -3,6 +3,7 @@
 
 use tidings_wire::group::{Frame, Header, MemberId, ORDER_RANK, Packet, Ranges};
 
+use super::store::Store;
 use super::{Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability, To};
 use crate::{Time, sabotage};
 
@@ -19,7 +20,7 @@ impl Group {
     ) -> Result<(), Refused> {
         let packet = Packet::parse(bytes).map_err(|_| Refused::Malformed)?;
         let sender = MemberId { node: from, incarnation: packet.header.incarnation };
-        let mut result = Ok(());
+        let mut result = Err(Refused::Stale); // unless some frame says otherwise
         for frame in packet.frames() {
             if matches!(self.phase, Phase::Ended) {
                 return result;
@@ -33,7 +34,7 @@ impl Group {
                 Frame::Refuse { incarnation, text } => self.on_refuse(incarnation, text, out),
                 other => self.apply(now, sender, packet.header, other, out),
             };
-            result = result.and(applied);
+            result = result.or(applied);
         }
         result
     }
@@ -78,8 +79,15 @@ impl Group {
             }
         }
         let rank = rank.ok_or(Refused::NotAMember)?;
+        self.apply_data(now, rank, frame, out)?;
+        let Some(tenure) = &mut self.tenure else { return Ok(()) };
         tenure.detector.heard(now, rank);
-        self.apply_data(now, rank, frame, out)
+        if tenure.arrives(rank)
+            && let Some(archive) = &mut self.archive
+        {
+            archive.store = Store::new(archive.view.members.len()); // nobody lacks any of it now
+        }
+        Ok(())
     }
 
     fn apply_data(

@@ -56,7 +56,6 @@ pub(super) struct Tenure {
     /// Best effort: records to send, and the last number seen of each sender with a bitmap.
     pub(super) loose: Vec<u8>,
     pub(super) loose_count: u32,
-    pub(super) transmitted_loosely: u64,
     seen: Vec<(u64, u128)>,
     /// The last own number that was sent.
     pub(super) transmitted: u64,
@@ -70,6 +69,8 @@ pub(super) struct Tenure {
     /// Bits by rank, by their heartbeats.
     pub(super) leaving: u64,
     pub(super) ready: u64,
+    /// Who has been heard in this view.
+    present: u64,
     pub(super) wants_since: Option<Time>,
     pub(super) reported: u64,
 }
@@ -90,7 +91,6 @@ impl Tenure {
             not_uniform: VecDeque::new(),
             loose: Vec::new(),
             loose_count: 0,
-            transmitted_loosely: 0,
             seen: vec![(0, 0); members],
             transmitted: 0,
             placed: (0, Vec::new()),
@@ -101,10 +101,19 @@ impl Tenure {
             beat_at: now,
             leaving: 0,
             ready: 0,
+            present: super::detector::bit(rank),
             wants_since: None,
             reported: 0,
             view,
         }
+    }
+
+    /// A member was heard in this view. Whether it was the last one that was awaited.
+    pub(super) fn arrives(&mut self, rank: usize) -> bool {
+        let all = super::detector::all(self.view.members.len());
+        let awaited = all & !self.present;
+        self.present |= super::detector::bit(rank);
+        awaited != 0 && all & !self.present == 0
     }
 
     pub(super) fn is_sequencer(&self, config: &GroupConfig) -> bool {

@@ -75,6 +75,7 @@ struct Member {
     told: Vec<u64>,
     is_blocked: bool,
     is_wedged: bool,
+    is_following: bool,
     is_dead: bool,
     /// Excluded, or gone by its own wish.
     is_out: bool,
@@ -212,6 +213,11 @@ impl Oracle {
         if !is_blocked {
             self.judge_primaries();
         }
+    }
+
+    /// What it delivers now is the end of a view that is agreed on, which no fence stops.
+    pub fn follows(&mut self, life: Life, is_following: bool) {
+        self.members[life].is_following = is_following;
     }
 
     /// It has promised to deliver nothing more in its view but the cut.

@@ -124,7 +124,10 @@ impl ClusterPlan {
         if let Some(limit) = options.horizon {
             horizon = horizon.min(limit.as_nanos() as u64);
         }
-        let config = draw_config(seed, template);
+        let mut config = draw_config(seed, template);
+        let latency = dice.pick(&[20_000, 200_000, 200_000, 2 * MS, 10 * MS]);
+        let jitter = dice.pick(&[1000, 100_000, MS]);
+        fit_timers(&mut config.timers, 2 * (latency + jitter));
         let burst = dice.scaled(1, 200) as u32;
         let messages = dice.scaled(5, 300) as u32;
         let len_max = dice.pick(&[16, 100, 100, 1000, 4 * config.fragment as u64]);
@@ -137,8 +140,8 @@ impl ClusterPlan {
             climate: Climate {
                 seed,
                 weather: draw_weather(seed).only(faults),
-                latency: dice.pick(&[20_000, 200_000, 200_000, 2 * MS, 10 * MS]),
-                jitter: dice.pick(&[1000, 100_000, MS]),
+                latency,
+                jitter,
                 flow_max: 0,
             },
             faults,
@@ -295,4 +298,15 @@ fn draw_timers(dice: &mut Dice) -> GroupTimers {
     off(&mut timers.retry);
     off(&mut timers.takeover);
     timers
+}
+
+/// Patience below the time of a round trip would be a wrong configuration: no promise of a member
+/// would ever come in time.
+fn fit_timers(timers: &mut GroupTimers, round_trip: u64) {
+    let least = |timer: &mut Duration, trips: u64| {
+        *timer = (*timer).max(Duration::from_nanos(trips * round_trip));
+    };
+    least(&mut timers.promise, 3);
+    least(&mut timers.retry, 2);
+    least(&mut timers.takeover, 12);
 }

@@ -235,7 +235,7 @@ impl Cluster {
     /// Does what the machine asks for, in its order. Whether the process lives on: an ambush may kill
     /// it between any two outputs, and the rest never happens.
     fn apply(&mut self, slot: usize, process: &mut Process, now: Time, out: &GroupOutbox) -> bool {
-        let decides =
+        process.is_following =
             out.outputs.iter().any(|output| matches!(output, GroupOutput::Install { .. }));
         for output in &out.outputs {
             if self.falls_into(process, output, out) == Ambush::Before {
@@ -433,10 +433,6 @@ impl Cluster {
         process.ranks.insert(view.id, members);
         process.ranks.retain(|id, _| id + 2 > view.id);
         process.stable = process.machine.sent();
-        if process.is_blocked {
-            process.is_blocked = false;
-            self.oracle.blocked(life, false);
-        }
         if is_first && (!self.plan.config.has_state || view.members.len() == 1) {
             process.has_state = true;
         }
@@ -480,6 +476,7 @@ impl Cluster {
         }
         process.state.apply(id, bytes, self.plan.promise().order == super::oracle::Ordered::Total);
         let position = (position > 0).then_some(position);
+        self.oracle.follows(life, process.is_following);
         self.oracle.delivered(life, sender, id, position);
         if let Some(wanted) = &mut self.probe {
             wanted.remove(&(id << 8 | slot as u64));

@@ -33,7 +33,7 @@ impl Oracle {
         if member.is_out || member.is_dead {
             return Err(("I13", "after it was out".to_owned()));
         }
-        if member.is_blocked {
+        if member.is_blocked && !member.is_following {
             return Err(("I15", "while it is blocked".to_owned()));
         }
         let Some(view) = member.view else {
