@@ -126,9 +126,9 @@ impl Group {
                 None if range.rank == ORDER_RANK => rank == 0 || acks.order(rank) >= range.first,
                 None => rank == sender || acks.held(rank, sender) >= range.first,
             };
-            ranks
-                .filter(|rank| hears & bit(*rank) != 0 && has(*rank))
-                .fold(0, |bits, rank| bits | bit(rank))
+            let known = ranks.filter(|rank| has(*rank)).fold(0, |bits, rank| bits | bit(rank));
+            // Whoever was known to have it may be gone; others have accepted it since.
+            if known & hears == 0 { hears } else { known & hears }
         };
         repair.due(now, self.config.timers.repair, &sums.missing, holders, &mut sums.asks);
         for rank in 0..view.members.len() {
