@@ -6,6 +6,7 @@ mod acks;
 mod change;
 mod config;
 mod cut;
+mod departure;
 mod detector;
 mod entry;
 mod founding;
@@ -33,7 +34,8 @@ use std::collections::BTreeMap;
 use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
 
 use crate::{Rng, Time};
-use detector::bit;
+use departure::Departure;
+use detector::{all, bit};
 use founding::Seeker;
 use ledger::Ledger;
 use store::Store;
@@ -139,6 +141,8 @@ enum Phase {
     Seeking(Seeker),
     /// It has a view.
     Member,
+    /// It is in no further view, and sees to it that those who are learn so.
+    Departing(Departure),
     /// It was excluded, has left or was refused.
     Ended,
 }
@@ -253,11 +257,8 @@ impl Group {
         input: Input<'_>,
         out: &mut GroupOutbox,
     ) -> Result<(), Refused> {
-        if matches!(self.phase, Phase::Ended) {
-            return match input {
-                Input::Tick => Ok(()),
-                _ => Err(Refused::Ended),
-            };
+        if matches!(self.phase, Phase::Ended | Phase::Departing(_)) {
+            return self.depart(now, input, out);
         }
         self.notice_pause(now);
         let result = match input {
@@ -341,6 +342,11 @@ impl Group {
         if self.config.slow != Slow::Block {
             tenure.note_stalls(now, &self.config, true);
         }
+        if tenure.arrived == all(tenure.view.members.len())
+            && let Some(archive) = &mut self.archive
+        {
+            archive.store = Store::default(); // nobody is left in that view
+        }
         let may_deliver = !self.is_fenced && !self.is_held && self.newcomer.is_none();
         tenure.advance(now, &self.config, may_deliver, &mut self.ledger, out);
     }
@@ -379,9 +385,11 @@ impl Group {
         }
         push_record(false, &[], payload, &mut tenure.loose);
         tenure.loose_count += 1;
-        let bytes = out.store(|arena| arena.extend_from_slice(payload));
-        let (view, from) = (tenure.view.id, tenure.rank as u8);
-        out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+        if !self.is_held {
+            let bytes = out.store(|arena| arena.extend_from_slice(payload));
+            let (view, from) = (tenure.view.id, tenure.rank as u8);
+            out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+        }
         Ok(())
     }
 
@@ -401,6 +409,7 @@ impl Group {
         match &self.phase {
             Phase::Founding => Some(self.last_turn),
             Phase::Seeking(seeker) => Some(seeker.next_at),
+            Phase::Departing(departure) => Some(departure.next_at()),
             Phase::Ended => None,
             Phase::Member => {
                 let tenure = self.tenure.as_ref()?;

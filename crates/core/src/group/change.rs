@@ -17,6 +17,11 @@ impl Group {
 
     /// Begins, repeats and ends attempts as time and the members' state demand.
     pub(super) fn change(&mut self, now: Time, out: &mut GroupOutbox) {
+        if self.is_leaving && self.tenure.as_ref().is_some_and(|one| one.view.members.len() == 1) {
+            self.phase = Phase::Ended;
+            out.push(GroupOutput::Left);
+            return;
+        }
         self.report_suspects(now, out);
         self.expire_joiners(now);
         self.begin(now);
@@ -325,7 +330,7 @@ impl Group {
         let Some(proposal) = tenure.synod.decided.clone() else { return };
         let is_in = proposal.next.contains(self.me.id);
         if !is_in && !sabotage::is(119) {
-            self.excluded(out);
+            self.departs(now, proposal, out);
             return;
         }
         let is_ready = self.newcomer.is_none();
@@ -337,7 +342,7 @@ impl Group {
             tenure.deliver_cut(&self.config, &mut self.ledger, out);
         }
         if !is_in {
-            self.excluded(out);
+            self.departs(now, proposal, out);
             return;
         }
         if let Some(old) = self.tenure.take() {
@@ -557,7 +562,7 @@ pub(super) fn others(view: &View, me: usize) -> Vec<To> {
 }
 
 /// The members of either view but this one.
-fn everyone(old: &View, next: &View, me: u128) -> Vec<To> {
+pub(super) fn everyone(old: &View, next: &View, me: u128) -> Vec<To> {
     let members = old.members.iter().chain(&next.members);
     let mut nodes: Vec<u128> = members.map(|member| member.id.node).collect();
     nodes.sort_unstable();

@@ -3,7 +3,6 @@
 
 use tidings_wire::group::{Frame, Header, MemberId, ORDER_RANK, Packet, Ranges};
 
-use super::store::Store;
 use super::{Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability, To};
 use crate::{Time, sabotage};
 
@@ -22,7 +21,7 @@ impl Group {
         let sender = MemberId { node: from, incarnation: packet.header.incarnation };
         let mut result = Err(Refused::Stale); // unless some frame says otherwise
         for frame in packet.frames() {
-            if matches!(self.phase, Phase::Ended) {
+            if matches!(self.phase, Phase::Ended | Phase::Departing(_)) {
                 return result;
             }
             let applied = match frame {
@@ -61,7 +60,7 @@ impl Group {
         if header.view > tenure.view.id {
             // Who is in a later view has left this one behind; if it says so, so has the group.
             return match frame {
-                Frame::Excluded if rank.is_some() => {
+                Frame::Excluded { incarnation } if incarnation == self.me.id.incarnation => {
                     self.excluded(out);
                     Ok(())
                 }
@@ -82,11 +81,7 @@ impl Group {
         self.apply_data(now, rank, frame, out)?;
         let Some(tenure) = &mut self.tenure else { return Ok(()) };
         tenure.detector.heard(now, rank);
-        if tenure.arrives(rank)
-            && let Some(archive) = &mut self.archive
-        {
-            archive.store = Store::new(archive.view.members.len()); // nobody lacks any of it now
-        }
+        tenure.arrived |= super::bit(rank);
         Ok(())
     }
 
@@ -188,7 +183,7 @@ impl Group {
             if is_member || self.archive.is_none() {
                 return Err(Refused::Stale);
             }
-            self.tell_excluded(now, sender.node);
+            self.tell_excluded(now, sender);
             return Ok(());
         };
         archive.view.rank_of(sender).ok_or(Refused::NotAMember)?;
@@ -201,7 +196,7 @@ impl Group {
         Ok(())
     }
 
-    fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
+    pub(super) fn owe(&mut self, node: u128, view: u64, ranges: Ranges<'_>) {
         if sabotage::is(110) {
             return;
         }
@@ -213,17 +208,26 @@ impl Group {
         }
     }
 
+    /// The group goes on without this member, which hears it from one that is in a later view.
     pub(super) fn excluded(&mut self, out: &mut GroupOutbox) {
-        if self.is_leaving {
+        let is_left = self.is_leaving;
+        self.report_excluded(out);
+        if is_left {
             out.push(GroupOutput::Left);
-        } else {
-            let tenure = self.tenure.as_ref();
-            let mut unconfirmed: Vec<u64> =
-                tenure.map(|tenure| tenure.unconfirmed().collect()).unwrap_or_default();
-            unconfirmed.extend(self.casting.as_ref().map(|_| self.sent));
-            out.push(GroupOutput::Excluded { unconfirmed });
         }
         self.phase = Phase::Ended;
+    }
+
+    /// Says what of this member's own is not known to be delivered; one that leaves need not know.
+    pub(super) fn report_excluded(&mut self, out: &mut GroupOutbox) {
+        if self.is_leaving {
+            return;
+        }
+        let tenure = self.tenure.as_ref();
+        let mut unconfirmed: Vec<u64> =
+            tenure.map(|tenure| tenure.unconfirmed().collect()).unwrap_or_default();
+        unconfirmed.extend(self.casting.as_ref().map(|_| self.sent));
+        out.push(GroupOutput::Excluded { unconfirmed });
     }
 
     /// The only way that a node without a view is named.

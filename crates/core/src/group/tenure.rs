@@ -66,11 +66,11 @@ pub(super) struct Tenure {
     question_gap: u32,
     received_unacked: u32,
     pub(super) beat_at: Time,
+    /// Bits by rank: who was heard in this view.
+    pub(super) arrived: u64,
     /// Bits by rank, by their heartbeats.
     pub(super) leaving: u64,
     pub(super) ready: u64,
-    /// Who has been heard in this view.
-    present: u64,
     pub(super) wants_since: Option<Time>,
     pub(super) reported: u64,
 }
@@ -99,21 +99,13 @@ impl Tenure {
             question_gap: 0,
             received_unacked: 0,
             beat_at: now,
+            arrived: super::detector::bit(rank),
             leaving: 0,
             ready: 0,
-            present: super::detector::bit(rank),
             wants_since: None,
             reported: 0,
             view,
         }
-    }
-
-    /// A member was heard in this view. Whether it was the last one that was awaited.
-    pub(super) fn arrives(&mut self, rank: usize) -> bool {
-        let all = super::detector::all(self.view.members.len());
-        let awaited = all & !self.present;
-        self.present |= super::detector::bit(rank);
-        awaited != 0 && all & !self.present == 0
     }
 
     pub(super) fn is_sequencer(&self, config: &GroupConfig) -> bool {

@@ -8,6 +8,7 @@ use super::*;
 
 mod changes;
 mod ordering;
+mod storm;
 
 /// What an application saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,8 +267,11 @@ impl World {
                 )
             });
             format!(
-                "{id} alive {} view {view:?} fenced {} {wants:?}\n",
-                node.is_alive, node.group.is_fenced
+                "{id} alive {} view {view:?} fenced {} leaving {} new {} {wants:?}\n",
+                node.is_alive,
+                node.group.is_fenced,
+                node.group.is_leaving,
+                node.group.newcomer.is_some()
             )
         };
         self.nodes.iter().map(one).collect()

@@ -6,6 +6,7 @@ use tidings_wire::group::{
 };
 
 use super::change::others;
+use super::detector::all;
 use super::{Group, GroupOrder, GroupOutbox, GroupOutput, Reliability, Span, Tenure, To, bit};
 use crate::Time;
 
@@ -16,10 +17,10 @@ impl Group {
     /// Builds the packets that are due. Call once after a batch of inputs.
     pub fn transmit(&mut self, now: Time, out: &mut GroupOutbox) {
         self.post(out);
+        self.repair(out);
         if !matches!(self.phase, super::Phase::Member) {
             return;
         }
-        self.repair(out);
         self.donate_pieces(out);
         self.ask(now, out);
         self.multicast(now, out);
@@ -116,19 +117,23 @@ impl Group {
         let Tenure { repair, acks, synod, view, detector, rank: me, .. } = tenure;
         let hears = detector.reach(now) & !bit(*me);
         let holders = |range: &Range| {
-            let ranks = 0..view.members.len();
             let sender = usize::from(range.rank);
             let has = |rank: usize| match synod.wanted() {
                 Some(wanted) => {
-                    usize::from(wanted.cut.holders.get(sender).copied().unwrap_or(0)) == rank
-                        || acks.held(rank, sender) >= range.first
+                    let holder = wanted.cut.holders.get(sender).copied().unwrap_or(0);
+                    usize::from(holder) == rank || acks.held(rank, sender) >= range.first
                 }
                 None if range.rank == ORDER_RANK => rank == 0 || acks.order(rank) >= range.first,
                 None => rank == sender || acks.held(rank, sender) >= range.first,
             };
-            let known = ranks.filter(|rank| has(*rank)).fold(0, |bits, rank| bits | bit(rank));
-            // Whoever was known to have it may be gone; others have accepted it since.
-            if known & hears == 0 { hears } else { known & hears }
+            let known = (0..view.members.len()).filter(|rank| has(*rank));
+            let known = known.fold(0, |bits, rank| bits | bit(rank)) & hears;
+            // Who is in the next view has all of the cut, even if it never said so.
+            if known == 0 && synod.wanted().is_some() {
+                all(view.members.len()) & !bit(*me)
+            } else {
+                known
+            }
         };
         repair.due(now, self.config.timers.repair, &sums.missing, holders, &mut sums.asks);
         for rank in 0..view.members.len() {

@@ -130,7 +130,13 @@ impl Cluster {
             if std::env::var("DUMP").is_ok() {
                 for (at, slot) in self.slots.iter().enumerate() {
                     let local = slot.clock.local(self.now);
-                    eprintln!("== slot {at} local {local:?} wake {} now {} deadline {:?}\n{:#?}", slot.wake_at, self.now, slot.process.as_ref().and_then(|p| p.machine.deadline()), slot.process.as_ref().map(|p| &p.machine));
+                    eprintln!(
+                        "== slot {at} local {local:?} wake {} now {} deadline {:?}\n{:#?}",
+                        slot.wake_at,
+                        self.now,
+                        slot.process.as_ref().and_then(|p| p.machine.deadline()),
+                        slot.process.as_ref().map(|p| &p.machine)
+                    );
                 }
             }
             let since = (self.now - self.calm_since) / SECOND;

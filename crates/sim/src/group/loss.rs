@@ -45,7 +45,7 @@ fn kind_of(frame: &Frame<'_>) -> Kind {
         | Frame::Nack { .. }
         | Frame::Join(_)
         | Frame::Refuse { .. }
-        | Frame::Excluded
+        | Frame::Excluded { .. }
         | Frame::Seek { .. }
         | Frame::Seen { .. }
         | Frame::Fetch { .. } => Kind::Other,

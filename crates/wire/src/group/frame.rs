@@ -105,7 +105,10 @@ pub enum Frame<'a> {
         text: String,
     },
     /// The receiver is not in the sender's view, which is later than its own.
-    Excluded,
+    Excluded {
+        /// Which membership is meant: its node may have another by now.
+        incarnation: u64,
+    },
     /// Is there a group? From one that looks for it.
     Seek {
         /// The seeker's number for the contact that it asks.
@@ -315,7 +318,7 @@ impl<'a> Frame<'a> {
             12 => Self::Decided { proposal: Box::new(Proposal::decode(from)?) },
             13 => Self::Join(Join::decode(from)?),
             14 => Self::Refuse { incarnation: from.u64()?, text: text(from)? },
-            15 => Self::Excluded,
+            15 => Self::Excluded { incarnation: from.u64()? },
             16 => Self::Seek { contact: from.u16()?, join: Join::decode(from)? },
             17 => Self::Seen {
                 contact: from.u16()?,
@@ -445,7 +448,11 @@ impl<'a> Frame<'a> {
                 out.extend_from_slice(bytes);
                 19
             }
-            _ => 15, // Excluded: the others are written by those who call this
+            Self::Excluded { incarnation } => {
+                put_counts(&[*incarnation], out);
+                15
+            }
+            _ => 0, // the others are written by those who call this
         }
     }
 }
