@@ -68,7 +68,9 @@ impl Group {
             };
         }
         if header.view < tenure.view.id {
-            if let Some(rank) = rank {
+            // Who lags by one view will be told how it ended; by more, it can only come back anew.
+            let is_last = self.archive.as_ref().is_some_and(|last| last.view.id == header.view);
+            if let Some(rank) = rank.filter(|_| is_last) {
                 tenure.detector.heard(now, rank);
             }
             let is_data = matches!(frame, Frame::Data { .. } | Frame::Ack(_));

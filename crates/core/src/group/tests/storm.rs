@@ -59,7 +59,7 @@ fn storm(seed: u64, config: GroupConfig) {
             3 | 4 => world.cut.clear(),
             5 => {
                 let id = 20 + world.rng.below(6) as u128;
-                if !world.nodes.contains_key(&id) {
+                if !world.nodes.contains_key(&id) && !frozen.iter().any(|frozen| frozen.0 == id) {
                     let contacts = alive.iter().map(|node| address(*node)).collect();
                     world.start(id, Start::Join { contacts });
                 }
@@ -89,6 +89,14 @@ fn storm(seed: u64, config: GroupConfig) {
         .filter(|(_, node)| node.is_alive && phase(node))
         .map(|(id, _)| *id)
         .collect();
+    // A view whose quorum is gone can only block.
+    let newest =
+        world.nodes.values().filter_map(|node| node.group.view()).max_by_key(|view| view.id);
+    let newest = newest.unwrap().clone();
+    let stays = |voter: &&Member| active.contains(&voter.id.node);
+    if 2 * newest.members[..newest.voters].iter().filter(stays).count() <= newest.voters {
+        return;
+    }
     let Some(first) = active.first() else { return };
     let view = world.nodes[first].group.view().unwrap().clone();
     for node in &active {
