@@ -14,9 +14,11 @@ use crate::timer::Alarm;
 use crate::wait;
 
 mod builder;
+mod calls;
 mod event;
 mod membership;
 mod multicast;
+mod notice;
 mod run;
 
 pub use builder::{GroupBuilder, Reliability};
