@@ -8,7 +8,7 @@ use crate::format::{
     ALIGN, GROUP_HEADER, GroupHeader, RECORD_HEADER, SEGMENT_START, Spot, claimed_len,
     decode_record, record_len,
 };
-use crate::{File, Owner};
+use crate::{Damage, File, Owner};
 
 /// Where records lie, four bytes a record.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +21,10 @@ pub(crate) struct Places {
 
 impl Places {
     pub fn push(&mut self, lsn: u64, at: u64) {
-        let next = self.runs.last().map(|(first, from)| {
-            first + (self.offsets.len() - *from as usize) as u64
-        });
+        let next = self
+            .runs
+            .last()
+            .map(|(first, from)| first + (self.offsets.len() - *from as usize) as u64);
         if next != Some(lsn) {
             self.runs.push((lsn, self.offsets.len() as u32));
         }
@@ -44,7 +45,9 @@ impl Places {
         self.runs
             .iter()
             .zip(ends)
-            .flat_map(|((first, at), end)| (*first..).zip(&self.offsets[*at as usize..end as usize]))
+            .flat_map(|((first, at), end)| {
+                (*first..).zip(&self.offsets[*at as usize..end as usize])
+            })
             .filter(move |(lsn, _)| *lsn >= from)
             .map(|(lsn, at)| (lsn, u64::from(*at) * ALIGN as u64))
     }
@@ -69,6 +72,10 @@ pub(crate) struct Segment {
     pub places: Option<Arc<Places>>,
     /// Each owner's last record in it. Absent like `places`.
     pub owners: Option<BTreeMap<Owner, u64>>,
+    /// The last group in it, as the next segment tells. Only where nobody has looked.
+    pub last_group: Option<u64>,
+    /// What was found damaged when it was read late.
+    pub damage: Option<Damage>,
 }
 
 impl Segment {
@@ -82,6 +89,8 @@ impl Segment {
             lsns: None,
             places: Some(Arc::default()),
             owners: Some(BTreeMap::new()),
+            last_group: None,
+            damage: None,
         }
     }
 
@@ -117,6 +126,8 @@ pub(crate) struct Scan {
     pub owners: BTreeMap<Owner, u64>,
     /// Behind the last whole group.
     pub end: u64,
+    /// Where the last whole group is.
+    pub last_at: Option<u64>,
     /// The first group's header.
     pub first_group: Option<GroupHeader>,
     /// The last whole group's number, or the one that was expected.
@@ -151,14 +162,15 @@ pub(crate) fn scan(log: u64, segment: u64, bytes: &[u8], group: Option<u64>, nex
             .filter(|header| scan.group.is_none_or(|group| header.number > group));
         let group_end = header.map(|header| at + header.len as usize);
         let whole = header.filter(|_| group_end.is_some_and(|end| end <= bytes.len()));
-        let is_next = whole
-            .is_some_and(|header| scan.group.is_none_or(|group| header.before == group));
+        let is_next =
+            whole.is_some_and(|header| scan.group.is_none_or(|group| header.before == group));
         let intact = header.map_or(Vec::new(), |header| records(log, at, &header, bytes));
         if let Some(header) = whole
             && is_next
             && is_complete(&header, &intact)
         {
             scan.accept(&header, &intact);
+            scan.last_at = Some(at as u64);
             at += header.len as usize;
             scan.end = at as u64;
             continue;
@@ -231,7 +243,8 @@ fn lost_of(header: &GroupHeader, intact: &[(Owner, u64, u64)]) -> Range<u64> {
     let from_front = (header.first..).zip(intact).take_while(|(lsn, (_, is, _))| lsn == is);
     let first = header.first + from_front.count() as u64;
     let from_back = (0..=header.last()).rev().zip(intact.iter().rev());
-    let last = header.last() + 1 - from_back.take_while(|(lsn, (_, is, _))| lsn == is).count() as u64;
+    let last =
+        header.last() + 1 - from_back.take_while(|(lsn, (_, is, _))| lsn == is).count() as u64;
     first..last.max(first)
 }
 

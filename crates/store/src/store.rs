@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::Found;
+use crate::log::{Found, Reader};
 use crate::{
     AppendError, Class, Disk, Entry, Log, LogConfig, Lsn, OpenError, Owner, ReadError, Recovery,
     SnapshotError,
@@ -104,7 +104,8 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let is_due = state.is_urgent || state.is_closing;
-            if is_due && !state.is_syncing && !state.log.is_idle() && state.log.stopped().is_none() {
+            if is_due && !state.is_syncing && !state.log.is_idle() && state.log.stopped().is_none()
+            {
                 state = self.flush(state);
             } else if state.is_closing && !state.is_syncing {
                 break;
@@ -270,18 +271,20 @@ impl Store {
     /// append meanwhile, and so may `visit`.
     ///
     /// # Errors
-    /// [`ReadError`]: what came before it was visited.
+    /// [`ReadError::Damaged`] for damage that opening has not told of yet: every other record was
+    /// visited. [`ReadError::Disk`]: what came before it was visited.
     pub fn replay(
         &self,
         from: Lsn,
         visit: &mut dyn FnMut(Owner, Lsn, &[u8]),
     ) -> Result<(), ReadError> {
-        let mut after = None;
+        let mut reader = Reader::new(from);
         loop {
-            let chapter = self.shared.lock().log.chapter(from, after)?;
-            let Some(chapter) = chapter else { return Ok(()) };
-            chapter.visit(visit)?;
-            after = Some(chapter.index);
+            let chapter = self.shared.lock().log.chapter(&reader)?;
+            match chapter {
+                Some(chapter) => reader.read(chapter, visit)?,
+                None => return reader.finish(),
+            }
         }
     }
 
@@ -298,9 +301,7 @@ impl Store {
             return Err(failed(what));
         }
         let ticket = Ticket::new(upto, upto, Arc::clone(&self.shared));
-        ticket
-            .wait(Durability::Synced)
-            .map_err(|error| failed(std::io::Error::other(error)))?;
+        ticket.wait(Durability::Synced).map_err(|error| failed(std::io::Error::other(error)))?;
         let plan = self.shared.lock().log.plan_snapshot(owner, upto, bytes);
         plan.run()?;
         self.shared.lock().log.took_snapshot(owner, upto);
