@@ -7,7 +7,9 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidings_core::{Delivery, Message, Outcome, OutgoingSpec, Overflow, Refused, Stage, Time};
+use tidings_core::{
+    Delivery, InboxId, Message, Outcome, OutgoingSpec, Overflow, Refused, Stage, Time,
+};
 
 use crate::error::SendError;
 use crate::hub::Hub;
@@ -55,7 +57,19 @@ impl RawSender {
         spec: OutgoingSpec,
         timeout: Option<Duration>,
     ) -> Self {
-        let outlet = Arc::new(Outlet::new(peer.place.clone(), spec.clone()));
+        Self::open_across(hub, peer, spec, timeout, false)
+    }
+
+    /// As [`RawSender::open`]; `is_across_restarts` refuses receivers that remember nothing.
+    pub(crate) fn open_across(
+        hub: &Arc<Hub>,
+        peer: &Arc<Peer>,
+        spec: OutgoingSpec,
+        timeout: Option<Duration>,
+        is_across_restarts: bool,
+    ) -> Self {
+        let place = peer.place.clone();
+        let outlet = Arc::new(Outlet::new(place, spec.clone(), is_across_restarts));
         let now = hub.clock.now();
         let mut state = peer.lock();
         let stream = state.link.open(spec);
@@ -130,6 +144,24 @@ impl RawSender {
         state.link.finish(self.shared.stream);
         drop(state);
         self.drained()
+    }
+
+    /// Only this inbox will do: an earlier life has sent to it.
+    pub(crate) fn expect_inbox(&self, inbox: InboxId) {
+        self.shared.peer.lock().link.expect_inbox(self.shared.stream, inbox);
+    }
+
+    /// Waits until the receiver has taken the channel; which inbox it has, if it is durable.
+    pub(crate) async fn opened(&self) -> Result<Option<InboxId>, SendError> {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            match (self.refusal(), self.shared.outlet.inbox()) {
+                (Some(refusal), _) => Poll::Ready(Err(refusal)),
+                (None, Some(inbox)) => Poll::Ready(Ok(inbox)),
+                (None, None) => Poll::Pending,
+            }
+        })
+        .await
     }
 
     pub(crate) fn peer(&self) -> &Arc<Peer> {
@@ -284,9 +316,8 @@ impl<'a> Send<'a> {
                 format!("at-most-once confirms nothing beyond `sent`; `{until}` was asked for");
             return Err(SendError::Stage { what });
         }
-        if self.until == Stage::Synced {
-            let what = "`synced` needs a durable inbox, which is not built yet".to_owned();
-            return Err(SendError::Stage { what });
+        if self.until == Stage::Synced && self.tx.shared.outlet.inbox() == Some(None) {
+            return Err(SendError::not_durable());
         }
         Ok(())
     }
