@@ -140,6 +140,13 @@ impl OutboxSender {
         index.outbox.peek(&self.shared.destination).map_or(0, tidings_store::Lane::len)
     }
 
+    /// The lowest number that is not settled; the next one's if all are.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        let index = self.shared.depot.index();
+        index.outbox.peek(&self.shared.destination).map_or(1, tidings_store::Lane::base)
+    }
+
     /// Messages that were settled in this life.
     #[must_use]
     pub fn settled(&self) -> u64 {
@@ -377,7 +384,7 @@ impl Shared {
 
     /// Which inbox it is must be known on this side's disk before the first message leaves: a
     /// receiver whose disk is lost has to be found out in the next life too.
-    async fn bind(&self) -> Option<()> {
+    async fn bind(&self) -> Option<Stage> {
         let inbox = self.tx.opened().await.ok()?;
         let Some(inbox) = inbox else {
             if self.is_exact {
@@ -386,26 +393,26 @@ impl Shared {
                 self.fail(tidings_core::RefuseCode::Guarantee, text);
                 return None;
             }
-            return Some(());
+            return Some(Stage::Processed); // sooner it is not safe to forget it
         };
+        let until = self.until.max(Stage::Synced);
         let ticket = {
             let mut index = self.depot.index();
             let lane = index.outbox.peek(&self.destination);
             if lane.and_then(tidings_store::Lane::bound) == Some((inbox.id, inbox.life)) {
-                return Some(());
+                return Some(until);
             }
             let bound = Outbox::bind(&self.destination, inbox.id, inbox.life);
             self.depot.append(&mut index, &[Draft::outbox(bound)], Class::Drain).ok()?
         };
-        ticket.await.ok()
+        ticket.await.ok()?;
+        Some(until)
     }
 }
 
 /// Hands message after message to the link.
 async fn feed(shared: Arc<Shared>, hand_on: mpsc::Sender<(u64, Pending)>) {
-    if shared.bind().await.is_none() {
-        return;
-    }
+    let Some(until) = shared.bind().await else { return };
     let mut from = 0;
     loop {
         let Some((seq, lsn, base)) = shared.next(from) else {
@@ -426,7 +433,7 @@ async fn feed(shared: Arc<Shared>, hand_on: mpsc::Sender<(u64, Pending)>) {
         let stream = u128::from(tidings_store::hash(shared.destination.as_bytes()));
         let _ = crate::headers::push_outbox(&mut headers, node, stream, seq, base);
         let send = shared.tx.send(parcel.body).key(parcel.key).encoded_headers(&headers);
-        match send.until(shared.until).no_timeout().enqueue().await {
+        match send.until(until).no_timeout().enqueue().await {
             Ok(pending) => {
                 if hand_on.send((seq, pending)).await.is_err() {
                     return;
