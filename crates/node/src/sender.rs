@@ -57,22 +57,26 @@ impl RawSender {
         spec: OutgoingSpec,
         timeout: Option<Duration>,
     ) -> Self {
-        Self::open_across(hub, peer, spec, timeout, false)
+        Self::open_across(hub, peer, spec, timeout, (false, None))
     }
 
-    /// As [`RawSender::open`]; `is_across_restarts` refuses receivers that remember nothing.
+    /// As [`RawSender::open`]; `is_across_restarts` refuses receivers that remember nothing, and
+    /// `inbox` all but that one.
     pub(crate) fn open_across(
         hub: &Arc<Hub>,
         peer: &Arc<Peer>,
         spec: OutgoingSpec,
         timeout: Option<Duration>,
-        is_across_restarts: bool,
+        (is_across_restarts, inbox): (bool, Option<InboxId>),
     ) -> Self {
         let place = peer.place.clone();
         let outlet = Arc::new(Outlet::new(place, spec.clone(), is_across_restarts));
         let now = hub.clock.now();
         let mut state = peer.lock();
         let stream = state.link.open(spec);
+        if let Some(inbox) = inbox {
+            state.link.expect_inbox(stream, inbox);
+        }
         state.outlets.insert(stream, outlet.clone());
         peer.transmit(&mut state, now);
         drop(state);
@@ -144,11 +148,6 @@ impl RawSender {
         state.link.finish(self.shared.stream);
         drop(state);
         self.drained()
-    }
-
-    /// Only this inbox will do: an earlier life has sent to it.
-    pub(crate) fn expect_inbox(&self, inbox: InboxId) {
-        self.shared.peer.lock().link.expect_inbox(self.shared.stream, inbox);
     }
 
     /// Waits until the receiver has taken the channel; which inbox it has, if it is durable.

@@ -59,10 +59,7 @@ impl OutboxBuilder {
         let hub = self.sender.hub().clone();
         let depot = hub.depots.open(&self.folder)?;
         let bound = depot.index().outbox.peek(&destination).and_then(|lane| lane.bound());
-        let tx = self.sender.open_now()?;
-        if let Some((id, life)) = bound {
-            tx.expect_inbox(InboxId { id, life });
-        }
+        let tx = self.sender.open_to(bound.map(|(id, life)| InboxId { id, life }))?;
         let until = self.until;
         let is_exact = delivery == Delivery::ExactlyOnce;
         let shared = Arc::new(Shared {

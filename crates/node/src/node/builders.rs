@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::{Delivery, Order, OutgoingSpec, Overflow, Stage};
+use tidings_core::{Delivery, InboxId, Order, OutgoingSpec, Overflow, Stage};
 use tidings_transport::Address;
 
 use super::{Node, Opening};
@@ -110,6 +110,11 @@ impl SenderBuilder {
     }
 
     pub(crate) fn open_now(self) -> Result<RawSender, OpenError> {
+        self.open_to(None)
+    }
+
+    /// As `open_now`; an earlier life has sent to this inbox, and only that one will do.
+    pub(crate) fn open_to(self, inbox: Option<InboxId>) -> Result<RawSender, OpenError> {
         let address = self.check()?;
         let peer = self.node.hub().peer_at(&address);
         let spec = OutgoingSpec {
@@ -123,7 +128,7 @@ impl SenderBuilder {
             capacity_bytes: self.capacity_bytes,
             overflow: self.overflow,
         };
-        let is_across = self.is_across_restarts;
+        let is_across = (self.is_across_restarts, inbox);
         Ok(RawSender::open_across(self.node.hub(), &peer, spec, self.timeout, is_across))
     }
 
