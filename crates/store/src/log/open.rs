@@ -96,6 +96,7 @@ impl Log {
             words,
             segments: found.segments,
             next_segment: None,
+            is_preparing: false,
             group: found.group,
             next_group: found.group_max.max(words.synced_group) + 1,
             next,
