@@ -14,22 +14,6 @@ pub(crate) struct LaterArgs {
     rest: Vec<OsString>,
 }
 
-/// `recv --durable DIR --out FILE`
-#[derive(Args, Debug, Default)]
-pub(crate) struct DurableRecvArgs {
-    #[arg(long, hide = true, value_name = "DIR")]
-    durable: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-/// `send --outbox DIR`
-#[derive(Args, Debug, Default)]
-pub(crate) struct OutboxArgs {
-    #[arg(long, hide = true, value_name = "DIR")]
-    outbox: Option<PathBuf>,
-}
-
 /// `serve --http HOST:PORT --data DIR`
 #[derive(Args, Debug, Default)]
 pub(crate) struct GatewayArgs {
@@ -37,23 +21,6 @@ pub(crate) struct GatewayArgs {
     http: Option<String>,
     #[arg(long, hide = true, value_name = "DIR")]
     data: Option<PathBuf>,
-}
-
-impl DurableRecvArgs {
-    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
-        let instead = "without it: what is not acknowledged stays with its sender, and goes to the \
-                       receiver's next life; redirect standard output for a file";
-        refuse_flag("--durable", self.durable.is_some(), instead)?;
-        refuse_flag("--out", self.out.is_some(), instead)
-    }
-}
-
-impl OutboxArgs {
-    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
-        let instead =
-            "without it: the sender keeps in memory what is not settled, as long as it lives";
-        refuse_flag("--outbox", self.outbox.is_some(), instead)
-    }
 }
 
 impl GatewayArgs {

@@ -16,6 +16,7 @@ mod app;
 mod checkers;
 mod clock;
 mod dice;
+mod durable;
 mod faults;
 mod group;
 mod network;
@@ -34,6 +35,23 @@ pub use group::{Scale, diagram, group_scenarios, over_the_cap, scale};
 pub use report::{Options, Report, TraceLine, Transport, Violation, World};
 pub use scenarios::{Scenario, scenarios};
 pub use shrink::shrink;
+
+/// The deliberate bugs of the durable log.
+pub const STORE_MUTANTS: [(u32, &str); 4] = [
+    (21, "what is written counts as flushed"),
+    (23, "the life is not counted on the disk"),
+    (40, "numbers of an earlier life are given out again"),
+    (41, "what is missing at the end counts as never acknowledged"),
+];
+
+/// Plays the durable log of one seed over the simulated disk, and says what is violated.
+#[must_use]
+pub fn run_store(seed: u64, mutant: u32) -> Option<Violation> {
+    #[cfg(feature = "sabotage")]
+    tidings_store::sabotage::set(mutant);
+    let _ = mutant;
+    durable::check(seed)
+}
 
 /// The deliberate bugs of the core that concern links, with what they break.
 pub const MUTANTS: [(u32, &str); 15] = [

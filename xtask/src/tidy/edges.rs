@@ -17,7 +17,7 @@ struct Room {
     others: Option<&'static [&'static str]>,
 }
 
-const ROOMS: [Room; 8] = [
+const ROOMS: [Room; 9] = [
     Room {
         name: "tidings-wire",
         ours: &[],
@@ -39,9 +39,10 @@ const ROOMS: [Room; 8] = [
         is_async: true,
         others: None,
     },
+    Room { name: "tidings-store", ours: &[], ours_in_tests: &[], is_async: false, others: None },
     Room {
         name: "tidings",
-        ours: &["tidings-wire", "tidings-core", "tidings-transport"],
+        ours: &["tidings-wire", "tidings-core", "tidings-store", "tidings-transport"],
         ours_in_tests: &["tidings-conformance", "tidings-sim"],
         is_async: true,
         others: None,
@@ -57,7 +58,7 @@ const ROOMS: [Room; 8] = [
     },
     Room {
         name: "tidings-sim",
-        ours: &["tidings-wire", "tidings-core"],
+        ours: &["tidings-wire", "tidings-core", "tidings-store"],
         ours_in_tests: &[],
         is_async: false,
         others: None,

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tidings_sim::{GROUP_MUTANTS, MUTANTS, Options, World, run};
+use tidings_sim::{GROUP_MUTANTS, MUTANTS, Options, STORE_MUTANTS, World, run, run_store};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic is one way of being caught
@@ -35,13 +35,29 @@ fn main() -> ExitCode {
             }
         }
     }
+    for (mutant, what) in STORE_MUTANTS {
+        if !chosen.is_empty() && !chosen.contains(&u64::from(mutant)) {
+            continue;
+        }
+        let caught = (0..limit).find_map(|seed| Some((seed, run_store(seed, mutant)?.invariant)));
+        match caught {
+            Some((seed, invariant)) => {
+                println!("mutant {mutant:2}  seed {seed:5}  {invariant:5}  {what}");
+            }
+            None => {
+                survivors += 1;
+                println!("mutant {mutant:2}  SURVIVED {limit} seeds  {what}");
+            }
+        }
+    }
     let is_dirty = |(world, needed): (World, u64)| {
         let options = Options { world, ..Options::default() };
         (0..needed).find_map(|seed| run(seed, &options).violation)
     };
     let dirty = [(World::Links, seeds_needed[0]), (World::Group, seeds_needed[1])]
         .into_iter()
-        .find_map(is_dirty);
+        .find_map(is_dirty)
+        .or_else(|| (0..limit).find_map(|seed| run_store(seed, 0)));
     match &dirty {
         Some(violation) => println!("no mutant  NOT CLEAN: {violation:?}"),
         None => {
