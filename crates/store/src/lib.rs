@@ -26,6 +26,7 @@
 mod disk;
 mod error;
 mod log;
+pub mod queue;
 mod store;
 
 pub use disk::{Disk, File, RealDisk, SimDisk};
