@@ -34,6 +34,9 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Bytes that are free.
     fn free(&self) -> io::Result<u64>;
 
+    /// A number that no other log has.
+    fn unique(&self) -> u64;
+
     /// What to call the file in a message to the user: its path.
     fn place(&self, name: &str) -> String;
 }

@@ -23,17 +23,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod config;
 mod disk;
 mod error;
+mod format;
 mod log;
+mod mark;
 pub mod queue;
+mod record;
+mod recovery;
+#[cfg_attr(feature = "sabotage", doc(hidden))]
+pub mod sabotage;
+mod segment;
 mod store;
 
+pub use config::{LogConfig, OnDamage};
 pub use disk::{Disk, File, RealDisk, SimDisk};
 pub use error::{AppendError, OpenError, ReadError, SnapshotError, Unsynced};
-pub use log::{
-    Class, Damage, Entry, Log, LogConfig, Lsn, OnDamage, Owner, Recovery, Snapshot, Torn,
-};
+pub use log::Log;
+pub use record::{Class, Entry, Lsn, Owner};
+pub use recovery::{Damage, Recovery, Snapshot, Torn};
 pub use store::{Durability, Store, Ticket};
 
 /// The longest body of one record: the longest message with its headers, and some room.

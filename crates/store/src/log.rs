@@ -1,207 +1,590 @@
 //! The log itself: records in groups in segments. It has no thread; whoever owns it calls it.
 
+mod open;
+mod reclaim;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{AppendError, Disk, OpenError, ReadError, SnapshotError, Unsynced};
+use crate::format::{
+    GROUP_HEADER, GroupHeader, RECORD_HEADER, SEGMENT_START, SegmentHeader, Spot, claimed_len,
+    decode_record, encode_record, record_len,
+};
+use crate::mark::{Mark, Words};
+use crate::segment::{Places, Segment, name_of, scan};
+use crate::{
+    AppendError, Class, Damage, Disk, Entry, File, LogConfig, Lsn, Owner, RECORD_MAX, ReadError,
+    Unsynced, sabotage,
+};
 
-/// A record's place in the one order of a log. Never given twice, and not without holes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lsn(pub u64);
+/// Numbers that are given out before the mark has to say so again.
+const RESERVE: u64 = 1 << 20;
 
-impl std::fmt::Display for Lsn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+/// See the file's first line. Tests and the simulator use it as it is, programs through
+/// [`crate::Store`].
+#[derive(Debug)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    config: LogConfig,
+    id: u64,
+    life: u64,
+    mark: Mark,
+    /// What the mark says, as far as this life knows.
+    words: Words,
+    /// Oldest first; the last one is written to.
+    segments: VecDeque<Segment>,
+    next_segment: Option<Segment>,
+    group: u64,
+    next_group: u64,
+    next: u64,
+    open: Group,
+    flight: Option<Arc<Group>>,
+    released: BTreeMap<Owner, u64>,
+    snapshots: BTreeMap<Owner, Vec<u64>>,
+    is_full: bool,
+    stopped: Option<String>,
+}
+
+/// Records that are committed together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    bytes: Vec<u8>,
+    first: u64,
+    /// Each record's place within the group.
+    offsets: Vec<u32>,
+    owners: BTreeMap<Owner, u64>,
+}
+
+impl Group {
+    fn begin(first: u64, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.resize(GROUP_HEADER, 0);
+        Self { bytes, first, offsets: Vec::new(), owners: BTreeMap::new() }
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.offsets.len() as u64
+    }
+
+    fn body(&self, log: u64, lsn: u64) -> Option<Bytes> {
+        let at = *self.offsets.get(usize::try_from(lsn.checked_sub(self.first)?).ok()?)?;
+        let (_, body) = decode_record(log, lsn, self.bytes.get(at as usize..)?)?;
+        Some(Bytes::copy_from_slice(body))
     }
 }
 
-/// Whose record it is: a part of a program that keeps its state in the log.
-pub type Owner = u16;
-
-/// One record to append: whose, and its body in pieces.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// Whose it is.
-    pub owner: Owner,
-    /// The body's pieces, stored one after another.
-    pub parts: &'a [&'a [u8]],
+/// A group on its way to the disk; whoever has it may write it without holding the log.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    file: Arc<dyn File>,
+    at: u64,
+    group: Arc<Group>,
+    number: u64,
 }
 
-/// What a record is for, which decides whether it is taken when the disk is nearly full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Brings something new: refused with [`AppendError::Full`] when the reserve is reached.
-    Work,
-    /// Lets something go (acks, marks, releases): may use the reserve.
-    Drain,
+impl Batch {
+    /// Writes and flushes.
+    pub fn write(&self) -> io::Result<()> {
+        self.file.write_at(self.at, &self.group.bytes)?;
+        if sabotage::is(sabotage::ACK_BEFORE_SYNC) {
+            return Ok(());
+        }
+        self.file.sync()
+    }
 }
 
-/// What to do about damaged records that had been acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDamage {
-    /// Do not open.
-    #[default]
-    Refuse,
-    /// Open, serve what is provably intact, and say what is not.
-    Quarantine,
+impl Log {
+    // ---- appending ----
+
+    /// Adds records to the open group, together: all of them are committed by one flush. Returns
+    /// the first one's number; the others follow.
+    ///
+    /// # Errors
+    /// [`AppendError`]: nothing was appended.
+    pub fn append(&mut self, entries: &[Entry<'_>], class: Class) -> Result<Lsn, AppendError> {
+        if let Some(why) = &self.stopped {
+            return Err(AppendError::Stopped(why.clone()));
+        }
+        let longest = entries.iter().map(Entry::body_len).max().unwrap_or(0);
+        let len: usize = entries.iter().map(|entry| record_len(entry.body_len())).sum();
+        if longest > RECORD_MAX || len > 2 * RECORD_MAX {
+            return Err(AppendError::TooLong(longest));
+        }
+        self.check_room(len as u64, class)?;
+        if self.next + entries.len() as u64 > self.words.reserved {
+            self.reserve().map_err(|error| self.stop(&error)).map_err(AppendError::Stopped)?;
+        }
+        let first = self.next;
+        for entry in entries {
+            let open = &mut self.open;
+            open.offsets.push(open.bytes.len() as u32);
+            encode_record(self.id, self.next, entry.owner, entry.parts, &mut open.bytes);
+            open.owners.insert(entry.owner, self.next);
+            self.next += 1;
+        }
+        Ok(Lsn(first))
+    }
+
+    /// Whether there is room for this; asks for a new segment where that is needed to know.
+    fn check_room(&mut self, len: u64, class: Class) -> Result<(), AppendError> {
+        let reserve = match class {
+            Class::Work => self.config.reserve_bytes.min(self.config.segment_bytes / 4),
+            Class::Drain => 0,
+        };
+        let has_room = self.room() >= len + reserve;
+        if has_room && !(self.is_full && class == Class::Work) {
+            return Ok(());
+        }
+        let free_min = if class == Class::Work { self.config.free_bytes_min } else { 0 };
+        let segment = self.config.segment_bytes.max(self.group_room(len) + SEGMENT_START);
+        let wanted = if has_room { 0 } else { segment };
+        if self.disk.free().is_ok_and(|free| free < free_min.saturating_add(wanted)) {
+            self.is_full = true;
+            return Err(AppendError::Full);
+        }
+        if !has_room && self.next_segment.is_none() {
+            match create_segment(&*self.disk, self.header_of_next(), wanted, false) {
+                Ok(segment) => self.next_segment = Some(segment),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.is_full = true;
+                    return Err(AppendError::Full);
+                }
+                Err(error) => return Err(AppendError::Stopped(self.stop(&error))),
+            }
+        }
+        self.is_full = false;
+        Ok(())
+    }
+
+    /// Bytes of the open group when this much comes to it.
+    fn group_room(&self, len: u64) -> u64 {
+        self.open.bytes.len() as u64 + len
+    }
+
+    /// Bytes that can be appended within files that are there.
+    fn room(&self) -> u64 {
+        let open = self.open.bytes.len() as u64;
+        let current = self.segments.back().map_or(0, |segment| segment.len - segment.end);
+        let flight = self.flight.as_ref().map_or(0, |flight| flight.bytes.len() as u64);
+        let next = self.next_segment.as_ref().map_or(0, |segment| segment.len - segment.end);
+        // A group lies in one file, so what is left in the one before may be of no use.
+        current.saturating_sub(open + flight).max(next.saturating_sub(open))
+    }
+
+    /// Bytes that wait in the open group.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.open.bytes.len() - GROUP_HEADER
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.offsets.is_empty()
+    }
+
+    // ---- committing ----
+
+    /// Writes the open group and flushes it. Returns the last number that is now safe.
+    ///
+    /// # Errors
+    /// [`Unsynced`]: the group may be there or not, and the log takes nothing more.
+    pub fn commit(&mut self) -> Result<Lsn, Unsynced> {
+        if let Some(batch) = self.begin_commit()? {
+            let written = batch.write();
+            self.end_commit(batch, written)?;
+        }
+        Ok(self.synced())
+    }
+
+    /// Closes the open group and gives it a place. There is at most one on its way.
+    pub(crate) fn begin_commit(&mut self) -> Result<Option<Batch>, Unsynced> {
+        if let Some(why) = &self.stopped {
+            return Err(Unsynced(why.clone()));
+        }
+        if self.open.offsets.is_empty() {
+            return Ok(None);
+        }
+        assert!(self.flight.is_none(), "the group before is flushed first");
+        let len = self.open.bytes.len() as u64;
+        self.make_current(len).map_err(|error| Unsynced(self.stop(&error)))?;
+        if self.words.reserved < self.next + RESERVE / 2 {
+            self.reserve().map_err(|error| Unsynced(self.stop(&error)))?;
+        }
+        let segment = self.segments.back_mut().expect("there is always one to write to");
+        let (number, at) = (self.next_group, segment.end);
+        let header = GroupHeader {
+            len: len as u32,
+            count: self.open.offsets.len() as u32,
+            number,
+            before: self.group,
+            first: self.open.first,
+        };
+        let spot = Spot { log: self.id, segment: segment.index, at };
+        let mut group = std::mem::replace(&mut self.open, Group::begin(self.next, Vec::new()));
+        header.encode(spot, &mut group.bytes);
+        self.next_group += 1;
+        let group = Arc::new(group);
+        self.flight = Some(Arc::clone(&group));
+        Ok(Some(Batch { file: Arc::clone(&segment.file), at, group, number }))
+    }
+
+    /// The group was flushed, or not.
+    pub(crate) fn end_commit(
+        &mut self,
+        batch: Batch,
+        written: io::Result<()>,
+    ) -> Result<(), Unsynced> {
+        if let Err(error) = written {
+            return Err(Unsynced(self.stop(&error)));
+        }
+        self.flight = None;
+        let segment = self.segments.back_mut().expect("there is always one to write to");
+        let group = &batch.group;
+        if let Some(places) = &mut segment.places {
+            let places = Arc::make_mut(places);
+            for (lsn, offset) in (group.first..).zip(&group.offsets) {
+                places.push(lsn, batch.at + u64::from(*offset));
+            }
+        }
+        if let Some(owners) = &mut segment.owners {
+            owners.extend(&group.owners);
+        }
+        let last = group.next() - 1;
+        segment.lsns = Some((segment.lsns.map_or(group.first, |(first, _)| first), last));
+        segment.end = batch.at + group.bytes.len() as u64;
+        self.group = batch.number;
+        self.words.synced_group = batch.number;
+        self.words.synced = last;
+        // Only a witness: the records are safe whether it can be written or not.
+        let _ = self.mark.note(&self.words);
+        if let Some(group) = Arc::into_inner(batch.group)
+            && self.open.offsets.is_empty()
+            && group.bytes.capacity() <= 2 * self.config.group_bytes_max
+        {
+            self.open = Group::begin(self.next, group.bytes); // the memory is used again
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the group fits into the segment that is written to.
+    fn make_current(&mut self, len: u64) -> io::Result<()> {
+        let fits = |segment: &Segment| segment.len - segment.end >= len;
+        if self.segments.back().is_some_and(fits) {
+            return Ok(());
+        }
+        let next = match self.next_segment.take() {
+            Some(next) if fits(&next) => next,
+            small => {
+                let wanted = self.config.segment_bytes.max(len + SEGMENT_START);
+                let mut header = self.header_of_next();
+                if let Some(small) = small {
+                    header.segment = small.index;
+                    self.disk.remove(&small.name)?;
+                }
+                create_segment(&*self.disk, header, wanted, false)?
+            }
+        };
+        self.segments.push_back(next);
+        Ok(())
+    }
+
+    fn header_of_next(&self) -> SegmentHeader {
+        let segment = self.segments.back().map_or(self.words.first_segment, |last| last.index + 1);
+        SegmentHeader { log: self.id, segment, life: self.life }
+    }
+
+    /// The number that the next record gets.
+    pub(crate) fn next(&self) -> Lsn {
+        Lsn(self.next)
+    }
+
+    /// Whether the current segment is half full and there is no other.
+    pub(crate) fn wants_segment(&self) -> bool {
+        let is_half = self.segments.back().is_some_and(|current| current.end >= current.len / 2);
+        is_half && self.next_segment.is_none() && self.stopped.is_none() && !self.is_full
+    }
+
+    /// What to make in the background, if it is time: run it and hand the result to `prepared`.
+    pub(crate) fn wanted_segment(&self) -> Option<Plan> {
+        if !self.wants_segment() {
+            return None;
+        }
+        let len = self.config.segment_bytes;
+        if self.disk.free().is_ok_and(|free| free < len + self.config.free_bytes_min) {
+            return None;
+        }
+        Some(Plan { disk: Arc::clone(&self.disk), header: self.header_of_next(), len })
+    }
+
+    /// The background is done. A failure is no harm yet: appending will find it out.
+    pub(crate) fn prepared(&mut self, made: io::Result<Segment>) {
+        let Ok(segment) = made else { return };
+        if self.next_segment.is_none() && segment.index == self.header_of_next().segment {
+            self.next_segment = Some(segment);
+        }
+    }
+
+    fn reserve(&mut self) -> io::Result<()> {
+        let words = Words { reserved: self.next + RESERVE, ..self.words };
+        self.mark.sync(&words)?;
+        self.words = words;
+        Ok(())
+    }
+
+    fn stop(&mut self, error: &io::Error) -> String {
+        self.stopped.get_or_insert_with(|| error.to_string()).clone()
+    }
+
+    /// Writes and flushes what waits, and notes that nothing is missing at the end.
+    ///
+    /// # Errors
+    /// [`Unsynced`], as for [`Log::commit`].
+    pub fn close(&mut self) -> Result<(), Unsynced> {
+        self.commit()?;
+        let words = Words { reserved: self.next, ..self.words };
+        self.mark.sync(&words).map_err(|error| Unsynced(self.stop(&error)))?;
+        self.words = words;
+        Ok(())
+    }
+
+    // ---- reading ----
+
+    /// A record's body. What is not committed yet can be read as well.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(&mut self, lsn: Lsn) -> Result<Bytes, ReadError> {
+        match self.find(lsn)? {
+            Found::Body(body) => Ok(body),
+            Found::Place(place) => place.read(),
+        }
+    }
+
+    /// Where a record is, so that it can be read without holding the log.
+    pub(crate) fn find(&mut self, lsn: Lsn) -> Result<Found, ReadError> {
+        let waiting = self.flight.as_deref().into_iter().chain([&self.open]);
+        if let Some(body) = waiting.filter_map(|group| group.body(self.id, lsn.0)).next() {
+            return Ok(Found::Body(body));
+        }
+        let upto = self
+            .segments
+            .partition_point(|segment| segment.lsns.is_some_and(|(first, _)| first <= lsn.0));
+        // Segments without records are only at the end.
+        let at = upto.checked_sub(1).ok_or(ReadError::Unknown(lsn.0))?;
+        let places = self.places(at)?;
+        let segment = &self.segments[at];
+        let offset = places.find(lsn.0).ok_or(ReadError::Unknown(lsn.0))?;
+        let place = self.disk.place(&segment.name);
+        Ok(Found::Place(Place {
+            file: Arc::clone(&segment.file),
+            log: self.id,
+            lsn,
+            offset,
+            place,
+        }))
+    }
+
+    /// Where the records of a segment lie; read from it if nobody has yet.
+    fn places(&mut self, at: usize) -> Result<Arc<Places>, ReadError> {
+        if let Some(places) = &self.segments[at].places {
+            return Ok(Arc::clone(places));
+        }
+        let segment = &mut self.segments[at];
+        let place = self.disk.place(&segment.name);
+        let bytes = read_whole(&*segment.file)
+            .map_err(|source| ReadError::Disk { place: place.clone(), source })?;
+        let next = segment.lsns.map_or(0, |(first, _)| first);
+        let mut scan = scan(self.id, segment.index, &bytes, None, next);
+        segment.adopt(&mut scan);
+        if let Some(bad) = scan.bad.into_iter().next() {
+            let lsns = bad.lsns.start..=bad.lsns.end.saturating_sub(1);
+            let detail = "damaged in the middle";
+            return Err(ReadError::Damaged(Damage { place, bytes: bad.bytes, lsns, detail }));
+        }
+        Ok(self.segments[at].places.clone().unwrap_or_default())
+    }
+
+    /// Calls `visit` for every intact, committed record from `from` on, in order.
+    ///
+    /// # Errors
+    /// [`ReadError`]: what came before it was visited.
+    pub fn replay(
+        &mut self,
+        from: Lsn,
+        visit: &mut dyn FnMut(Owner, Lsn, &[u8]),
+    ) -> Result<(), ReadError> {
+        let mut after = None;
+        while let Some(chapter) = self.chapter(from, after)? {
+            chapter.visit(visit)?;
+            after = Some(chapter.index);
+        }
+        Ok(())
+    }
+
+    /// The first segment behind `after` with records from `from` on.
+    pub(crate) fn chapter(
+        &mut self,
+        from: Lsn,
+        after: Option<u64>,
+    ) -> Result<Option<Chapter>, ReadError> {
+        let at = self.segments.iter().position(|segment| {
+            segment.lsns.is_some_and(|(_, last)| last >= from.0)
+                && after.is_none_or(|after| segment.index > after)
+        });
+        let Some(at) = at else { return Ok(None) };
+        let places = self.places(at)?;
+        let segment = &self.segments[at];
+        Ok(Some(Chapter {
+            index: segment.index,
+            file: Arc::clone(&segment.file),
+            place: self.disk.place(&segment.name),
+            log: self.id,
+            end: segment.end,
+            from,
+            places,
+        }))
+    }
+
+    // ---- what is known ----
+
+    /// The last number that is synced.
+    #[must_use]
+    pub fn synced(&self) -> Lsn {
+        Lsn(self.words.synced)
+    }
+
+    /// Whether new work is refused for want of room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Why nothing more is taken, if so.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Files that hold records or are made to.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.segments.len() + usize::from(self.next_segment.is_some())
+    }
 }
 
-/// How a log is kept. Set before it is opened; may change between two openings.
-#[derive(Clone, Debug)]
-pub struct LogConfig {
-    /// The length of one file. More of it: fewer files, and room comes back later. Default 16 MiB.
-    pub segment_bytes: u64,
-    /// What is kept for acks and drains when the disk is full. Default 1 MiB.
-    pub reserve_bytes: u64,
-    /// New work is refused when the disk has less than this free. Default 16 MiB.
-    pub free_bytes_min: u64,
-    /// Records that may wait for one flush together. More of it: more throughput, longer waits.
-    /// Default 8 MiB.
-    pub group_bytes_max: usize,
-    /// How much of what snapshots already cover is checked when opening; what is older is
-    /// checked when it is read. Default 256 MiB.
-    pub check_bytes_max: u64,
-    /// What to do about damage. Default: refuse.
-    pub on_damage: OnDamage,
+/// A segment to be made.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    disk: Arc<dyn Disk>,
+    header: SegmentHeader,
+    len: u64,
 }
 
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            segment_bytes: 16 << 20,
-            reserve_bytes: 1 << 20,
-            free_bytes_min: 16 << 20,
-            group_bytes_max: 8 << 20,
-            check_bytes_max: 256 << 20,
-            on_damage: OnDamage::Refuse,
+impl Plan {
+    pub fn run(&self) -> io::Result<Segment> {
+        create_segment(&*self.disk, self.header, self.len, true)
+    }
+}
+
+fn create_segment(
+    disk: &dyn Disk,
+    header: SegmentHeader,
+    len: u64,
+    is_zeroed: bool,
+) -> io::Result<Segment> {
+    let name = name_of(header.segment);
+    let file = disk.create(&name, len, is_zeroed)?;
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    Ok(Segment::new(header.segment, file, len))
+}
+
+fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.len()? as usize];
+    let read = file.read_at(0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// A record as it is found.
+pub(crate) enum Found {
+    Body(Bytes),
+    Place(Place),
+}
+
+/// Where a record is on the disk.
+#[derive(Debug)]
+pub(crate) struct Place {
+    file: Arc<dyn File>,
+    log: u64,
+    lsn: Lsn,
+    offset: u64,
+    place: String,
+}
+
+/// Most records are read at once with this.
+const READ_AHEAD: usize = 2048;
+
+impl Place {
+    pub fn read(&self) -> Result<Bytes, ReadError> {
+        let failed = |source| ReadError::Disk { place: self.place.clone(), source };
+        let mut bytes = vec![0; READ_AHEAD];
+        let read = self.file.read_at(self.offset, &mut bytes).map_err(failed)?;
+        bytes.truncate(read);
+        if let Some(len) = claimed_len(&bytes)
+            && record_len(len) > bytes.len()
+        {
+            bytes.resize(record_len(len), 0);
+            let had = read.min(bytes.len());
+            self.file.read_at(self.offset + had as u64, &mut bytes[had..]).map_err(failed)?;
+        }
+        match decode_record(self.log, self.lsn.0, &bytes) {
+            Some((_, body)) => {
+                let end = RECORD_HEADER + body.len();
+                Ok(Bytes::from(bytes).slice(RECORD_HEADER..end))
+            }
+            None => Err(ReadError::Damaged(Damage {
+                place: self.place.clone(),
+                bytes: self.offset..self.offset + bytes.len() as u64,
+                lsns: self.lsn.0..=self.lsn.0,
+                detail: "damaged since it was opened",
+            })),
         }
     }
 }
 
-/// What opening found.
-#[derive(Debug, Default)]
-pub struct Recovery {
-    /// Which life of this log has begun: 1 for a new one, higher with each opening, durable before
-    /// this is returned. Serves as the incarnation of whoever owns the log.
-    pub life: u64,
-    /// The torn last group, which nobody was told was stored. It was cut off.
-    pub torn: Option<Torn>,
-    /// Acknowledged records that are damaged. Empty unless the policy is to quarantine.
-    pub damage: Vec<Damage>,
-    /// Each owner's newest intact snapshot. Replay from behind it.
-    pub snapshots: Vec<Snapshot>,
-    /// The first record that is kept, and the number that the next one gets.
-    pub first: Lsn,
-    /// See `first`.
-    pub next: Lsn,
+/// The records of one segment, to be visited without holding the log.
+pub(crate) struct Chapter {
+    pub index: u64,
+    file: Arc<dyn File>,
+    place: String,
+    log: u64,
+    end: u64,
+    from: Lsn,
+    places: Arc<Places>,
 }
 
-impl Recovery {
-    /// An owner's newest snapshot.
-    pub fn snapshot(&self, owner: Owner) -> Option<&Snapshot> {
-        self.snapshots.iter().find(|snapshot| snapshot.owner == owner)
-    }
-}
-
-/// An owner's state after all records up to some number.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Whose.
-    pub owner: Owner,
-    /// The last record that the state includes; replay from the next.
-    pub upto: Lsn,
-    /// The state, as the owner wrote it.
-    pub bytes: Bytes,
-}
-
-/// A torn last group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Torn {
-    /// The file.
-    pub place: String,
-    /// Where in the file it began.
-    pub at: u64,
-    /// How many bytes of it there were.
-    pub bytes: u64,
-}
-
-/// Acknowledged records that are not intact.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The file.
-    pub place: String,
-    /// Where in the file, as far as that can be told.
-    pub bytes: std::ops::Range<u64>,
-    /// Which records may be lost.
-    pub lsns: std::ops::RangeInclusive<u64>,
-    /// What is wrong.
-    pub detail: String,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { place, bytes, lsns, detail } = self;
-        let (start, end) = (bytes.start, bytes.end);
-        let (first, last) = (lsns.start(), lsns.end());
-        write!(
-            f,
-            "{place}: bytes {start} to {end} are damaged ({detail}): records {first} to {last}"
-        )
-    }
-}
-
-/// See the module.
-#[derive(Debug)]
-pub struct Log {
-    disk: Arc<dyn Disk>,
-}
-
-impl Log {
-    /// Opens the log of a directory, or begins one. See [`Recovery`] for what is reported, and
-    /// [`OpenError`] for what refuses.
-    pub fn open(disk: Arc<dyn Disk>, config: LogConfig) -> Result<(Self, Recovery), OpenError> {
-        drop(config);
-        Ok((Self { disk }, Recovery::default()))
-    }
-
-    /// Adds records to the open group, together: all of them are committed by one flush. Returns
-    /// the first one's number; the others follow.
-    pub fn append(&mut self, entries: &[Entry<'_>], class: Class) -> Result<Lsn, AppendError> {
-        let _ = (&self.disk, entries, class);
-        Err(AppendError::Full)
-    }
-
-    /// Writes the open group and flushes it. Returns the last number that is now safe.
-    pub fn commit(&mut self) -> Result<Lsn, Unsynced> {
-        Err(Unsynced(String::new()))
-    }
-
-    /// A record's body. What is not committed yet can be read as well.
-    pub fn read(&self, lsn: Lsn) -> Result<Bytes, ReadError> {
-        Err(ReadError::Unknown(lsn.0))
-    }
-
-    /// Calls `visit` for every intact, committed record from `from` on, in order.
-    pub fn replay(
-        &self,
-        from: Lsn,
-        visit: &mut dyn FnMut(Owner, Lsn, &[u8]),
-    ) -> Result<(), ReadError> {
-        let _ = (from, visit);
+impl Chapter {
+    pub fn visit(&self, visit: &mut dyn FnMut(Owner, Lsn, &[u8])) -> Result<(), ReadError> {
+        let Some((_, start)) = self.places.iter(self.from.0).next() else { return Ok(()) };
+        let mut bytes = vec![0; (self.end - start.min(self.end)) as usize];
+        let failed = |source| ReadError::Disk { place: self.place.clone(), source };
+        let read = self.file.read_at(start, &mut bytes).map_err(failed)?;
+        bytes.truncate(read);
+        for (lsn, at) in self.places.iter(self.from.0) {
+            let record = bytes.get((at - start) as usize..).unwrap_or_default();
+            let Some((owner, body)) = decode_record(self.log, lsn, record) else {
+                return Err(ReadError::Damaged(Damage {
+                    place: self.place.clone(),
+                    bytes: at..at + RECORD_HEADER as u64,
+                    lsns: lsn..=lsn,
+                    detail: "damaged since it was opened",
+                }));
+            };
+            visit(owner, Lsn(lsn), body);
+        }
         Ok(())
-    }
-
-    /// Keeps an owner's state, which includes all its records up to `upto`; these must be synced.
-    /// The snapshot before is kept as well, should this one get damaged.
-    pub fn snapshot(&mut self, owner: Owner, upto: Lsn, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let _ = (owner, upto, bytes);
-        Ok(())
-    }
-
-    /// Says that an owner needs none of its records up to `upto` any more. A file goes when no owner
-    /// needs any record in it. Not remembered across openings: say it again after replaying.
-    pub fn release(&mut self, owner: Owner, upto: Lsn) {
-        let _ = (owner, upto);
     }
 }

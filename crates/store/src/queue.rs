@@ -322,3 +322,6 @@ fn check_config(config: &QueueConfig) -> Result<(), QueueError> {
     };
     Err(QueueError::Invalid(what.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

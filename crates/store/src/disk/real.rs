@@ -12,7 +12,8 @@ use super::{Disk, File};
 use crate::OpenError;
 
 const LOCK: &str = "lock";
-const TEMPORARY: &str = "temporary";
+/// What a file is called until it is whole.
+const TEMPORARY: &str = "temporary-";
 /// One write of zeros.
 const ZEROS: usize = 1 << 20;
 
@@ -44,15 +45,29 @@ impl RealDisk {
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
         let handle = fs::File::open(folder).map_err(failed)?;
-        match fs::remove_file(folder.join(TEMPORARY)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        let disk = Self { folder: folder.to_owned(), handle, _lock: lock };
+        for name in disk.all_names().map_err(failed)? {
+            if name.starts_with(TEMPORARY) {
+                fs::remove_file(disk.path(&name)).map_err(failed)?;
+            }
         }
-        Ok(Arc::new(Self { folder: folder.to_owned(), handle, _lock: lock }))
+        Ok(Arc::new(disk))
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{TEMPORARY}{name}"))
+    }
+
+    fn all_names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
     }
 }
 
@@ -66,15 +81,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 
 impl Disk for RealDisk {
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            if let Ok(name) = entry?.file_name().into_string()
-                && name != LOCK
-                && name != TEMPORARY
-            {
-                names.push(name);
-            }
-        }
+        let mut names = self.all_names()?;
+        names.retain(|name| name != LOCK && !name.starts_with(TEMPORARY));
         Ok(names)
     }
 
@@ -84,7 +92,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str, len: u64, is_zeroed: bool) -> io::Result<Arc<dyn File>> {
-        let path = self.path(TEMPORARY);
+        let path = self.temporary(name);
         let made = make_file(&path, len, is_zeroed).and_then(|file| {
             fs::rename(&path, self.path(name))?;
             self.handle.sync_all()?;
@@ -101,7 +109,7 @@ impl Disk for RealDisk {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(TEMPORARY);
+        let path = self.temporary(name);
         let replaced = make_file(&path, 0, false).and_then(|file| {
             file.write_all_at(bytes, 0)?;
             file.sync_all()?;
@@ -121,6 +129,11 @@ impl Disk for RealDisk {
     fn free(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.handle)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn unique(&self) -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
     }
 
     fn place(&self, name: &str) -> String {

@@ -66,25 +66,21 @@ struct Inner {
     queues: Queues,
     /// The queues' last record.
     last: Lsn,
-    /// Of that record, if it was written in this life.
-    ticket: Option<Ticket>,
-    /// What the two newest snapshots include, the newest first.
-    snapshots: [Lsn; 2],
     records: u64,
 }
 
-/// Appends to the store, and remembers the last ticket.
+/// Appends to the store; whoever wants to know when it is safe asks for a ticket afterwards.
 struct Appender<'a> {
     store: &'a Store,
-    ticket: Option<Ticket>,
+    last: Option<Lsn>,
     records: u64,
 }
 
 impl Journal for Appender<'_> {
     fn append(&mut self, class: Class, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
-        let ticket = self.store.append_all(&[Entry { owner: QUEUES_OWNER, parts }], class)?;
-        let lsn = ticket.lsn();
-        self.ticket = Some(ticket);
+        let entry = Entry { owner: QUEUES_OWNER, parts };
+        let lsn = self.store.append_lazily(&[entry], class)?;
+        self.last = Some(lsn);
         self.records += 1;
         Ok(lsn)
     }
@@ -112,7 +108,7 @@ impl Broker {
         if let Some(unfit) = unfit {
             return Err(unfit.into());
         }
-        let inner = Inner { queues, last, ticket: None, snapshots: [upto, Lsn(0)], records };
+        let inner = Inner { queues, last, records };
         let broker = Self { store, inner: Mutex::new(inner), waiting: Mutex::default() };
         broker.release();
         Ok(broker)
@@ -128,15 +124,12 @@ impl Broker {
         run: impl FnOnce(&mut Queues, &mut dyn Journal) -> Result<T, QueueError>,
     ) -> Result<Answer<T>, QueueError> {
         let mut inner = self.lock();
-        let mut log = Appender { store: &self.store, ticket: None, records: 0 };
+        let mut log = Appender { store: &self.store, last: None, records: 0 };
         let result = run(&mut inner.queues, &mut log);
         inner.records += log.records;
-        if let Some(ticket) = &log.ticket {
-            inner.last = ticket.last();
-            inner.ticket = Some(ticket.clone());
-        }
+        inner.last = log.last.unwrap_or(inner.last);
         drop(inner);
-        Ok((result?, log.ticket))
+        Ok((result?, log.last.map(|last| self.store.ticket(last))))
     }
 
     /// Wakes whoever waits for a change of this queue.
@@ -244,7 +237,8 @@ impl Broker {
 
     /// A ticket for everything that was appended so far.
     fn barrier(&self) -> Option<Ticket> {
-        self.lock().ticket.clone()
+        let last = self.lock().last;
+        (self.store.synced() < last).then(|| self.store.ticket(last))
     }
 
     /// The generation of keys that a queue is in.
@@ -473,15 +467,11 @@ impl Broker {
         };
         let kept = self.store.snapshot(QUEUES_OWNER, upto, &bytes);
         drop(bytes);
-        let mut inner = self.lock();
-        if let Err(error) = kept {
-            inner.records += records;
-            return Err(error);
+        match kept {
+            Ok(()) => self.release(),
+            Err(_) => self.lock().records += records,
         }
-        inner.snapshots = [upto, inner.snapshots[0]];
-        drop(inner);
-        self.release();
-        Ok(())
+        kept
     }
 
     /// Few old messages among many that are settled would keep all files of the log: they are
@@ -508,11 +498,9 @@ impl Broker {
 
     /// Lets the log drop what neither of the last two snapshots nor any message needs.
     fn release(&self) {
-        let inner = self.lock();
-        let covered = inner.snapshots[1];
-        let oldest =
-            inner.queues.oldest_needed().map_or(u64::MAX, |oldest| oldest.0.saturating_sub(1));
-        drop(inner);
-        self.store.release(QUEUES_OWNER, Lsn(covered.0.min(oldest)));
+        let Some(covered) = self.store.covered(QUEUES_OWNER) else { return };
+        let needed = self.lock().queues.oldest_needed();
+        let upto = needed.map_or(covered, |needed| covered.min(Lsn(needed.0.saturating_sub(1))));
+        self.store.release(QUEUES_OWNER, upto);
     }
 }

@@ -127,17 +127,25 @@ impl Entry {
 const CHUNK: u64 = 128;
 
 /// The entries of one queue by sequence number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Entries {
     chunks: BTreeMap<u64, Chunk>,
     len: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Chunk {
     present: u16,
     entries: Vec<Entry>,
 }
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries {}
 
 impl Entries {
     pub fn len(&self) -> u64 {

@@ -1,0 +1,38 @@
+//! Deliberate bugs, to test the tests. It is empty in every build but that of `cargo xtask sabotage`.
+
+/// Mutant 21: what is written counts as flushed.
+pub const ACK_BEFORE_SYNC: u32 = 21;
+/// Mutant 23: the life is not counted on the disk.
+pub const LIFE_NOT_COUNTED: u32 = 23;
+/// Mutant 36: numbers that an earlier life gave out are given out again.
+pub const NUMBERS_AGAIN: u32 = 36;
+/// Mutant 37: a damaged group in the middle counts as the torn last one.
+pub const DAMAGE_IS_TORN: u32 = 37;
+
+#[cfg(feature = "sabotage")]
+mod switch {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static MUTANT: AtomicU32 = AtomicU32::new(0);
+
+    /// Breaks the log in the way that `number` names; 0 mends it.
+    pub fn set(number: u32) {
+        MUTANT.store(number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is(number: u32) -> bool {
+        MUTANT.load(Ordering::Relaxed) == number
+    }
+}
+
+#[cfg(feature = "sabotage")]
+pub(crate) use switch::is;
+#[cfg(feature = "sabotage")]
+pub use switch::set;
+
+/// Whether the log is to be broken in this way.
+#[cfg(not(feature = "sabotage"))]
+#[inline(always)]
+pub(crate) const fn is(_number: u32) -> bool {
+    false
+}
