@@ -14,6 +14,7 @@
 mod bits;
 mod broker;
 mod change;
+mod clock;
 mod config;
 mod consume;
 mod entry;
@@ -29,6 +30,7 @@ mod tend;
 use std::collections::BTreeMap;
 
 pub use broker::{Answer, Broker, BrokerError, Contents, QUEUES_OWNER};
+pub use clock::Clock;
 pub use config::{DeathReason, QueueConfig, QueueOverflow};
 pub use consume::{Delivered, Failure, Verdict};
 pub use history::{ATTEMPTS_KEPT, DEATHS_KEPT, Death, ERROR_MAX, FailedAttempt};
@@ -263,7 +265,7 @@ impl Queues {
                 detail,
             } => {
                 let target = self.queues.get(to).ok_or(Malformed)?;
-                if target.last_seq + 1 != *as_seq {
+                if target.last_seq >= *as_seq {
                     return Err(Malformed);
                 }
                 let source = self.queues.get_mut(queue).ok_or(Malformed)?;

@@ -98,9 +98,12 @@ impl Broker {
             None => (Queues::new(), Lsn(0)),
         };
         let (mut last, mut records, mut unfit) = (upto, 0, None);
+        // Where records are damaged and the policy is to go on without them, others may make no
+        // sense any more: an ack of a message that is not there. These are left out as well.
+        let is_strict = recovery.damage.is_empty();
         store.replay(Lsn(upto.0 + 1), &mut |owner, lsn, bytes| {
             if owner == QUEUES_OWNER && unfit.is_none() {
-                unfit = queues.apply(lsn, bytes).err();
+                unfit = queues.apply(lsn, bytes).err().filter(|_| is_strict);
                 last = lsn;
                 records += 1;
             }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What happens to a push into a queue that is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum QueueOverflow {
     /// The push waits for room, up to its deadline.
     #[default]
@@ -16,7 +18,7 @@ pub enum QueueOverflow {
 }
 
 /// Everything that a queue can be told. `Default` is a work queue that retries five times.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueConfig {
     /// Messages that the queue may hold, dead letters not counted. Default 10 million; each costs
     /// about 60 bytes of memory.
@@ -89,7 +91,7 @@ pub(crate) fn ms(duration: Duration) -> u64 {
 pub(crate) const LONGEST_MS: u64 = 1000 * 366 * 86_400_000;
 
 /// Why a message died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DeathReason {
     /// A consumer said so.
     Rejected,

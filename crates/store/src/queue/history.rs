@@ -1,6 +1,8 @@
 //! What went wrong with a message: its failed attempts and its deaths, bounded. Kept in memory, as
 //! only messages in trouble have one.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::DeathReason;
 
 /// Attempts that are kept of one message: the first, and the last ones.
@@ -11,7 +13,7 @@ pub const DEATHS_KEPT: usize = 8;
 pub const ERROR_MAX: usize = 512;
 
 /// One delivery that ended badly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
@@ -20,7 +22,7 @@ pub struct FailedAttempt {
 }
 
 /// One time a message became a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,

@@ -1,6 +1,8 @@
 //! Dead letters: where a message goes that cannot be delivered, with what went wrong, and how it is
 //! put back. Going there is one record; where there is no room it stays in its queue, held back.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::DeathReason;
 use super::history::{Death, FailedAttempt, cut};
 use super::record::{Grave, Record};
@@ -10,7 +12,7 @@ use crate::{Class, Lsn};
 
 /// Which death of which message. A message that was put back and died again has another id, so
 /// that a repeated command cannot hit the wrong death.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LetterId {
     /// The message's number in its queue.
     pub seq: u64,
@@ -61,7 +63,7 @@ pub struct Letter {
 }
 
 /// What became of a letter that was to be put back or dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Revival {
     /// It is in its queue again, or gone, as was asked.
     Done,

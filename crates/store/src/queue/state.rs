@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::bits::SeqBits;
 use super::config::{DeathReason, QueueConfig};
 use super::entry::{Entries, Entry, State};
@@ -26,7 +28,7 @@ pub(crate) struct Line {
 
 /// What has happened since the queue was made. At all times `pushed + received + replayed` is what
 /// is live, dead, acked, purged, discarded or sent on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Messages pushed.
     pub pushed: u64,
@@ -264,7 +266,8 @@ impl Queue {
     }
 
     pub(super) fn add(&mut self, seq: u64, mut entry: Entry, now_ms: u64) -> Result<(), Malformed> {
-        if seq != self.last_seq + 1 {
+        // Numbers are only left out where records are damaged, and that was told when opening.
+        if seq <= self.last_seq {
             return Err(Malformed);
         }
         self.last_seq = seq;

@@ -1,6 +1,8 @@
 //! What time and operators do to queues: leases that end, messages that expire, keys and kept messages
 //! that are forgotten, purges, replays, and what a queue says of itself.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::{DeathReason, ms};
 use super::consume::Failure;
 use super::entry::State;
@@ -15,7 +17,7 @@ const STEPS_MAX: usize = 1024;
 const LOOK_MS: u64 = 1000;
 
 /// What a queue says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
     /// Its name.
     pub name: String,
