@@ -15,6 +15,7 @@
 mod app;
 mod checkers;
 mod dice;
+mod durable;
 mod faults;
 mod network;
 mod node;
@@ -31,6 +32,23 @@ pub use faults::{FAULTS, Fault, FaultSet};
 pub use report::{Options, Report, TraceLine, Transport, Violation};
 pub use scenarios::{Scenario, scenarios};
 pub use shrink::shrink;
+
+/// The deliberate bugs of the durable log.
+pub const STORE_MUTANTS: [(u32, &str); 4] = [
+    (21, "what is written counts as flushed"),
+    (23, "the life is not counted on the disk"),
+    (40, "numbers of an earlier life are given out again"),
+    (41, "what is missing at the end counts as never acknowledged"),
+];
+
+/// Plays the durable log of one seed over the simulated disk, and says what is violated.
+#[must_use]
+pub fn run_store(seed: u64, mutant: u32) -> Option<Violation> {
+    #[cfg(feature = "sabotage")]
+    tidings_store::sabotage::set(mutant);
+    let _ = mutant;
+    durable::check(seed)
+}
 
 /// The deliberate bugs of the core that concern links, with what they break.
 pub const MUTANTS: [(u32, &str); 15] = [

@@ -1,6 +1,7 @@
 //! The log itself: records in groups in segments. It has no thread; whoever owns it calls it.
 
 mod open;
+mod read;
 mod reclaim;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,15 +11,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::format::{
-    GROUP_HEADER, GroupHeader, RECORD_HEADER, SEGMENT_START, SegmentHeader, Spot, claimed_len,
-    decode_record, encode_record, record_len,
+    GROUP_HEADER, GroupHeader, SEGMENT_START, SegmentHeader, Spot, decode_record, encode_record,
+    record_len,
 };
 use crate::mark::{Mark, Words};
-use crate::segment::{Places, Segment, name_of, scan};
+use crate::segment::{Bad, Places, Segment, name_of, scan};
+
 use crate::{
     AppendError, Class, Damage, Disk, Entry, File, LogConfig, Lsn, Owner, RECORD_MAX, ReadError,
     Unsynced, sabotage,
 };
+
+use read::{Chapter, Place};
+pub(crate) use read::{Found, Reader};
 
 /// Numbers that are given out before the mark has to say so again.
 const RESERVE: u64 = 1 << 20;
@@ -375,7 +380,11 @@ impl Log {
         let at = upto.checked_sub(1).ok_or(ReadError::Unknown(lsn.0))?;
         let places = self.places(at)?;
         let segment = &self.segments[at];
-        let offset = places.find(lsn.0).ok_or(ReadError::Unknown(lsn.0))?;
+        let Some(offset) = places.find(lsn.0) else {
+            let is_in = |damage: &&Damage| damage.lsns.contains(&lsn.0);
+            let damage = segment.damage.as_ref().filter(is_in).cloned();
+            return Err(damage.map_or(ReadError::Unknown(lsn.0), ReadError::Damaged));
+        };
         let place = self.disk.place(&segment.name);
         Ok(Found::Place(Place {
             file: Arc::clone(&segment.file),
@@ -395,43 +404,44 @@ impl Log {
         let place = self.disk.place(&segment.name);
         let bytes = read_whole(&*segment.file)
             .map_err(|source| ReadError::Disk { place: place.clone(), source })?;
-        let next = segment.lsns.map_or(0, |(first, _)| first);
-        let mut scan = scan(self.id, segment.index, &bytes, None, next);
-        segment.adopt(&mut scan);
-        if let Some(bad) = scan.bad.into_iter().next() {
-            let lsns = bad.lsns.start..=bad.lsns.end.saturating_sub(1);
-            let detail = "damaged in the middle";
-            return Err(ReadError::Damaged(Damage { place, bytes: bad.bytes, lsns, detail }));
+        let (first, last) = segment.lsns.unwrap_or_default();
+        let mut scan = scan(self.id, segment.index, &bytes, None, first);
+        if segment.last_group.is_some_and(|group| scan.group != Some(group)) {
+            scan.bad.push(Bad { bytes: scan.end..segment.len, lsns: scan.next..last + 1 });
         }
-        Ok(self.segments[at].places.clone().unwrap_or_default())
+        segment.adopt(&mut scan);
+        segment.lsns = Some((first, last));
+        segment.damage = scan.bad.first().map(|bad| Damage {
+            place,
+            bytes: bad.bytes.start..scan.bad.last().map_or(bad.bytes.end, |bad| bad.bytes.end),
+            lsns: bad.lsns.start..=scan.bad.last().map_or(last, |bad| bad.lsns.end - 1),
+            detail: "damaged in the middle",
+        });
+        Ok(segment.places.clone().unwrap_or_default())
     }
 
     /// Calls `visit` for every intact, committed record from `from` on, in order.
     ///
     /// # Errors
-    /// [`ReadError`]: what came before it was visited.
+    /// [`ReadError::Damaged`] for damage that opening has not told of yet: every other record was
+    /// visited. [`ReadError::Disk`]: what came before it was visited.
     pub fn replay(
         &mut self,
         from: Lsn,
         visit: &mut dyn FnMut(Owner, Lsn, &[u8]),
     ) -> Result<(), ReadError> {
-        let mut after = None;
-        while let Some(chapter) = self.chapter(from, after)? {
-            chapter.visit(visit)?;
-            after = Some(chapter.index);
+        let mut reader = Reader::new(from);
+        while let Some(chapter) = self.chapter(&reader)? {
+            reader.read(chapter, visit)?;
         }
-        Ok(())
+        reader.finish()
     }
 
-    /// The first segment behind `after` with records from `from` on.
-    pub(crate) fn chapter(
-        &mut self,
-        from: Lsn,
-        after: Option<u64>,
-    ) -> Result<Option<Chapter>, ReadError> {
+    /// The segment that a reader reads next.
+    pub(crate) fn chapter(&mut self, reader: &Reader) -> Result<Option<Chapter>, ReadError> {
         let at = self.segments.iter().position(|segment| {
-            segment.lsns.is_some_and(|(_, last)| last >= from.0)
-                && after.is_none_or(|after| segment.index > after)
+            segment.lsns.is_some_and(|(_, last)| last >= reader.from.0)
+                && reader.after.is_none_or(|after| segment.index > after)
         });
         let Some(at) = at else { return Ok(None) };
         let places = self.places(at)?;
@@ -442,8 +452,8 @@ impl Log {
             place: self.disk.place(&segment.name),
             log: self.id,
             end: segment.end,
-            from,
             places,
+            damage: segment.damage.clone(),
         }))
     }
 
@@ -506,85 +516,4 @@ fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
     let read = file.read_at(0, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)
-}
-
-/// A record as it is found.
-pub(crate) enum Found {
-    Body(Bytes),
-    Place(Place),
-}
-
-/// Where a record is on the disk.
-#[derive(Debug)]
-pub(crate) struct Place {
-    file: Arc<dyn File>,
-    log: u64,
-    lsn: Lsn,
-    offset: u64,
-    place: String,
-}
-
-/// Most records are read at once with this.
-const READ_AHEAD: usize = 2048;
-
-impl Place {
-    pub fn read(&self) -> Result<Bytes, ReadError> {
-        let failed = |source| ReadError::Disk { place: self.place.clone(), source };
-        let mut bytes = vec![0; READ_AHEAD];
-        let read = self.file.read_at(self.offset, &mut bytes).map_err(failed)?;
-        bytes.truncate(read);
-        if let Some(len) = claimed_len(&bytes)
-            && record_len(len) > bytes.len()
-        {
-            bytes.resize(record_len(len), 0);
-            let had = read.min(bytes.len());
-            self.file.read_at(self.offset + had as u64, &mut bytes[had..]).map_err(failed)?;
-        }
-        match decode_record(self.log, self.lsn.0, &bytes) {
-            Some((_, body)) => {
-                let end = RECORD_HEADER + body.len();
-                Ok(Bytes::from(bytes).slice(RECORD_HEADER..end))
-            }
-            None => Err(ReadError::Damaged(Damage {
-                place: self.place.clone(),
-                bytes: self.offset..self.offset + bytes.len() as u64,
-                lsns: self.lsn.0..=self.lsn.0,
-                detail: "damaged since it was opened",
-            })),
-        }
-    }
-}
-
-/// The records of one segment, to be visited without holding the log.
-pub(crate) struct Chapter {
-    pub index: u64,
-    file: Arc<dyn File>,
-    place: String,
-    log: u64,
-    end: u64,
-    from: Lsn,
-    places: Arc<Places>,
-}
-
-impl Chapter {
-    pub fn visit(&self, visit: &mut dyn FnMut(Owner, Lsn, &[u8])) -> Result<(), ReadError> {
-        let Some((_, start)) = self.places.iter(self.from.0).next() else { return Ok(()) };
-        let mut bytes = vec![0; (self.end - start.min(self.end)) as usize];
-        let failed = |source| ReadError::Disk { place: self.place.clone(), source };
-        let read = self.file.read_at(start, &mut bytes).map_err(failed)?;
-        bytes.truncate(read);
-        for (lsn, at) in self.places.iter(self.from.0) {
-            let record = bytes.get((at - start) as usize..).unwrap_or_default();
-            let Some((owner, body)) = decode_record(self.log, lsn, record) else {
-                return Err(ReadError::Damaged(Damage {
-                    place: self.place.clone(),
-                    bytes: at..at + RECORD_HEADER as u64,
-                    lsns: lsn..=lsn,
-                    detail: "damaged since it was opened",
-                }));
-            };
-            visit(owner, Lsn(lsn), body);
-        }
-        Ok(())
-    }
 }

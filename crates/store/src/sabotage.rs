@@ -4,10 +4,10 @@
 pub const ACK_BEFORE_SYNC: u32 = 21;
 /// Mutant 23: the life is not counted on the disk.
 pub const LIFE_NOT_COUNTED: u32 = 23;
-/// Mutant 36: numbers that an earlier life gave out are given out again.
-pub const NUMBERS_AGAIN: u32 = 36;
-/// Mutant 37: a damaged group in the middle counts as the torn last one.
-pub const DAMAGE_IS_TORN: u32 = 37;
+/// Mutant 40: numbers that an earlier life gave out are given out again.
+pub const NUMBERS_AGAIN: u32 = 40;
+/// Mutant 41: a damaged group in the middle counts as the torn last one.
+pub const DAMAGE_IS_TORN: u32 = 41;
 
 #[cfg(feature = "sabotage")]
 mod switch {

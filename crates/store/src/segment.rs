@@ -8,7 +8,7 @@ use crate::format::{
     ALIGN, GROUP_HEADER, GroupHeader, RECORD_HEADER, SEGMENT_START, Spot, claimed_len,
     decode_record, record_len,
 };
-use crate::{File, Owner};
+use crate::{Damage, File, Owner};
 
 /// Where records lie, four bytes a record.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +72,10 @@ pub(crate) struct Segment {
     pub places: Option<Arc<Places>>,
     /// Each owner's last record in it. Absent like `places`.
     pub owners: Option<BTreeMap<Owner, u64>>,
+    /// The last group in it, as the next segment tells. Only where nobody has looked.
+    pub last_group: Option<u64>,
+    /// What was found damaged when it was read late.
+    pub damage: Option<Damage>,
 }
 
 impl Segment {
@@ -85,6 +89,8 @@ impl Segment {
             lsns: None,
             places: Some(Arc::default()),
             owners: Some(BTreeMap::new()),
+            last_group: None,
+            damage: None,
         }
     }
 
@@ -120,6 +126,8 @@ pub(crate) struct Scan {
     pub owners: BTreeMap<Owner, u64>,
     /// Behind the last whole group.
     pub end: u64,
+    /// Where the last whole group is.
+    pub last_at: Option<u64>,
     /// The first group's header.
     pub first_group: Option<GroupHeader>,
     /// The last whole group's number, or the one that was expected.
@@ -162,6 +170,7 @@ pub(crate) fn scan(log: u64, segment: u64, bytes: &[u8], group: Option<u64>, nex
             && is_complete(&header, &intact)
         {
             scan.accept(&header, &intact);
+            scan.last_at = Some(at as u64);
             at += header.len as usize;
             scan.end = at as u64;
             continue;

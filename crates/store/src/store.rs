@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::log::Found;
+use crate::log::{Found, Reader};
 use crate::{
     AppendError, Class, Disk, Entry, Log, LogConfig, Lsn, OpenError, Owner, ReadError, Recovery,
     SnapshotError,
@@ -277,18 +277,20 @@ impl Store {
     /// append meanwhile, and so may `visit`.
     ///
     /// # Errors
-    /// [`ReadError`]: what came before it was visited.
+    /// [`ReadError::Damaged`] for damage that opening has not told of yet: every other record was
+    /// visited. [`ReadError::Disk`]: what came before it was visited.
     pub fn replay(
         &self,
         from: Lsn,
         visit: &mut dyn FnMut(Owner, Lsn, &[u8]),
     ) -> Result<(), ReadError> {
-        let mut after = None;
+        let mut reader = Reader::new(from);
         loop {
-            let chapter = self.shared.lock().log.chapter(from, after)?;
-            let Some(chapter) = chapter else { return Ok(()) };
-            chapter.visit(visit)?;
-            after = Some(chapter.index);
+            let chapter = self.shared.lock().log.chapter(&reader)?;
+            match chapter {
+                Some(chapter) => reader.read(chapter, visit)?,
+                None => return reader.finish(),
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tidings_sim::{MUTANTS, Options, run};
+use tidings_sim::{MUTANTS, Options, STORE_MUTANTS, run, run_store};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic is one way of being caught
@@ -32,7 +32,24 @@ fn main() -> ExitCode {
             }
         }
     }
-    let dirty = (0..seeds_needed).find_map(|seed| run(seed, &Options::default()).violation);
+    for (mutant, what) in STORE_MUTANTS {
+        if !chosen.is_empty() && !chosen.contains(&u64::from(mutant)) {
+            continue;
+        }
+        let caught = (0..limit).find_map(|seed| Some((seed, run_store(seed, mutant)?.invariant)));
+        match caught {
+            Some((seed, invariant)) => {
+                println!("mutant {mutant:2}  seed {seed:5}  {invariant:5}  {what}");
+            }
+            None => {
+                survivors += 1;
+                println!("mutant {mutant:2}  SURVIVED {limit} seeds  {what}");
+            }
+        }
+    }
+    let dirty = (0..limit).find_map(|seed| run_store(seed, 0));
+    let dirty = dirty
+        .or_else(|| (0..seeds_needed).find_map(|seed| run(seed, &Options::default()).violation));
     match &dirty {
         Some(violation) => println!("no mutant  NOT CLEAN: {violation:?}"),
         None => println!("no mutant  seeds 0 to {} are clean", seeds_needed.saturating_sub(1)),

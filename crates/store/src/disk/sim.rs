@@ -28,6 +28,8 @@ struct State {
     faults: Faults,
     delay: Duration,
     syncs: u64,
+    /// Writes and syncs that still happen before the power fails by itself.
+    left: Option<u64>,
     is_off: bool,
 }
 
@@ -66,7 +68,12 @@ impl State {
         if self.is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
     }
 
-    fn check_writable(&self) -> io::Result<()> {
+    fn check_writable(&mut self) -> io::Result<()> {
+        match &mut self.left {
+            Some(0) => self.is_off = true,
+            Some(left) => *left -= 1,
+            None => {}
+        }
         self.check()?;
         if self.faults.is_read_only {
             Err(io::ErrorKind::ReadOnlyFilesystem.into())
@@ -92,8 +99,19 @@ impl SimDisk {
             faults: Faults::default(),
             delay: Duration::ZERO,
             syncs: 0,
+            left: None,
             is_off: false,
         }))
+    }
+
+    /// The same disk after a restart.
+    fn again(dice: u64, capacity: u64, files: BTreeMap<String, Content>) -> Arc<Self> {
+        let disk = Self::new(dice);
+        let mut state = disk.state();
+        state.capacity = capacity;
+        state.files = files;
+        drop(state);
+        disk
     }
 
     fn of(state: State) -> Self {
@@ -134,11 +152,7 @@ impl SimDisk {
             }
             content.cached.clone_from(&content.durable);
         }
-        drop(state);
-        let faults = Faults::default();
-        let removed = BTreeMap::new();
-        let (delay, syncs, is_off) = (Duration::ZERO, 0, false);
-        Arc::new(Self::of(State { dice, files, capacity, removed, faults, delay, syncs, is_off }))
+        Self::again(dice, capacity, files)
     }
 
     /// The process is killed: the page cache survives. Whoever still uses this disk gets errors.
@@ -147,11 +161,24 @@ impl SimDisk {
         let mut state = self.state();
         state.is_off = true;
         let (dice, capacity) = (state.roll(), state.capacity);
-        let files = std::mem::take(&mut state.files);
-        let removed = std::mem::take(&mut state.removed);
-        let faults = Faults::default();
-        let (delay, syncs, is_off) = (Duration::ZERO, 0, false);
-        Arc::new(Self::of(State { dice, files, capacity, removed, faults, delay, syncs, is_off }))
+        Self::again(dice, capacity, std::mem::take(&mut state.files))
+    }
+
+    /// The power fails by itself after this many more writes and syncs.
+    pub fn power_off_after(&self, operations: u64) {
+        self.state().left = Some(operations);
+    }
+
+    /// Whether the power has failed.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.state().is_off
+    }
+
+    /// The names of all files, in order.
+    #[must_use]
+    pub fn list(&self) -> Vec<String> {
+        self.state().files.keys().cloned().collect()
     }
 
     /// Bounds the disk to this many bytes.
@@ -351,7 +378,7 @@ impl File for SimFile {
     fn sync(&self) -> io::Result<()> {
         let (delay, result) = {
             let mut state = lock(&self.state);
-            state.check()?;
+            state.check_writable()?;
             let now = state.syncs;
             state.syncs += 1;
             let is_failed = state.faults.syncs.contains(&now);

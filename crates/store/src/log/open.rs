@@ -25,6 +25,8 @@ struct Found {
     next_max: u64,
     damage: Vec<Damage>,
     torn: Option<(usize, Torn)>,
+    /// The last whole group: in which segment, and where.
+    last: Option<(usize, u64)>,
     /// Segments that a reclaim which was cut short has left.
     left_over: Vec<u64>,
 }
@@ -66,7 +68,12 @@ impl Log {
     fn begin(disk: Arc<dyn Disk>, config: LogConfig, mut found: Found) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Disk { place: disk.place(""), source };
         cut_torn(&mut found).map_err(failed)?;
+        keep_last(&found).map_err(failed)?;
         let mut words = found.words;
+        if found.group > words.synced_group {
+            words.synced_group = found.group;
+            words.synced = words.synced.max(found.next - 1);
+        }
         let next = found.next_max.max(if sabotage::is(sabotage::NUMBERS_AGAIN) {
             found.next
         } else {
@@ -167,6 +174,7 @@ fn look(disk: &dyn Disk, config: &LogConfig) -> Result<Found, OpenError> {
         next_max: 1,
         damage: Vec::new(),
         torn: None,
+        last: None,
         left_over,
     };
     let unchecked = unchecked(disk, config, &indices).map_err(failed)?;
@@ -205,14 +213,19 @@ fn read_header(disk: &dyn Disk, index: u64) -> Result<Option<SegmentHeader>, Ope
     })
 }
 
-/// How many of the oldest segments are checked only when they are read.
+/// How many of the oldest segments are checked only when they are read. Never the last two that
+/// hold anything: the last one may hold a torn group only.
 fn unchecked(disk: &dyn Disk, config: &LogConfig, indices: &[u64]) -> io::Result<usize> {
-    let mut checked = 0;
+    let (mut checked, mut used) = (0, 0);
     for (nth, index) in indices.iter().enumerate().rev() {
-        checked += disk.open(&name_of(*index))?.len()?;
-        if checked > config.check_bytes_max && nth + 2 < indices.len() {
+        if used >= 2 && checked > config.check_bytes_max {
             return Ok(nth + 1);
         }
+        let file = disk.open(&name_of(*index))?;
+        let mut first = [0; GROUP_HEADER];
+        file.read_at(SEGMENT_START, &mut first)?;
+        used += u32::from(first != [0; GROUP_HEADER]);
+        checked += file.len()?;
     }
     Ok(0)
 }
@@ -245,8 +258,9 @@ impl<'a> Walk<'a> {
         let file = self.disk.open(&name_of(index)).map_err(failed)?;
         let len = file.len().map_err(failed)?;
         let segment = Segment::new(index, file, len);
-        // Where the groups cannot tell, the files' numbers do.
-        let is_gap = self.group.is_none() && index != self.expected;
+        // Where the groups cannot tell, the files do: none is left out, and none left empty.
+        let is_emptied = found.segments.back().is_some_and(|before| before.lsns.is_none());
+        let is_gap = self.group.is_none() && (is_emptied || index != self.expected);
         self.expected = index + 1;
         if is_skipped && let Some(first) = self.first_group(&segment).map_err(failed)? {
             if is_gap {
@@ -274,7 +288,7 @@ impl<'a> Walk<'a> {
 
     /// A segment that is checked only when it is read. Up to the next one's first record.
     fn skip(&mut self, mut segment: Segment, first: &GroupHeader, found: &mut Found) {
-        found.bound_last(first.first);
+        found.bound_last(first);
         segment.end = segment.len;
         segment.lsns = Some((first.first, first.last()));
         segment.places = None;
@@ -288,7 +302,7 @@ impl<'a> Walk<'a> {
 
     fn join(&mut self, mut segment: Segment, scan: &mut Scan, place: &str, found: &mut Found) {
         if let Some(first) = scan.first_group {
-            found.bound_last(first.first);
+            found.bound_last(&first);
             if let Some((at, tail)) = self.open_end.take()
                 && tail.header.is_some_and(|header| header.number <= first.before)
             {
@@ -308,6 +322,9 @@ impl<'a> Walk<'a> {
         if let Some(header) = scan.tail.as_ref().and_then(|tail| tail.header) {
             found.group_max = found.group_max.max(header.number);
             found.next_max = found.next_max.max(header.last() + 1);
+        }
+        if let Some(at) = scan.last_at {
+            found.last = Some((found.segments.len(), at));
         }
         segment.adopt(scan);
         if let Some(tail) = scan.tail.take() {
@@ -365,12 +382,13 @@ fn salvage(segment: &mut Segment, tail: &Tail) {
 
 impl Found {
     /// The last segment, if nobody has looked through it, ends before this record.
-    fn bound_last(&mut self, next: u64) {
+    fn bound_last(&mut self, next: &GroupHeader) {
         if let Some(before) = self.segments.back_mut()
             && before.places.is_none()
             && let Some((_, last)) = &mut before.lsns
         {
-            *last = next - 1;
+            *last = next.first - 1;
+            before.last_group = Some(next.before);
         }
     }
 
@@ -380,6 +398,17 @@ impl Found {
         let (place, bytes) = (place.to_owned(), 0..0);
         self.damage.push(Damage { place, bytes, lsns, detail: "the file before it is missing" });
     }
+}
+
+/// The last group may be there only because the page cache outlived its process, and a flush that
+/// failed may have left it there for clean. What is read from now on has to stay: write it again.
+fn keep_last(found: &Found) -> io::Result<()> {
+    let Some((segment, at)) = found.last else { return Ok(()) };
+    let segment = &found.segments[segment];
+    let mut bytes = vec![0; (segment.end - at) as usize];
+    let read = segment.file.read_at(at, &mut bytes)?;
+    segment.file.write_at(at, &bytes[..read])?;
+    segment.file.sync()
 }
 
 /// Zeroes the torn group, so that nothing of it can be taken for a part of a later one.
