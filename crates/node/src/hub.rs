@@ -88,6 +88,8 @@ pub(crate) struct Hub {
     /// Whether another core can work while a thread of ours looks for its answer.
     pub may_spin: bool,
     pub is_closing: AtomicBool,
+    /// The queues that this node keeps.
+    pub queues: Option<Arc<crate::queue::Host>>,
     /// Whether some destination has failed, ever.
     has_breakers: AtomicBool,
     inner: Mutex<Inner>,
@@ -136,7 +138,11 @@ pub(crate) fn close_text(code: u16) -> String {
 }
 
 impl Hub {
-    pub fn new(config: NodeConfig, runtime: tokio::runtime::Handle) -> Self {
+    pub fn new(
+        config: NodeConfig,
+        runtime: tokio::runtime::Handle,
+        queues: Option<Arc<crate::queue::Host>>,
+    ) -> Self {
         let node = u128::from(entropy()) << 64 | u128::from(entropy());
         let name = config.name.clone();
         Self {
@@ -153,6 +159,7 @@ impl Hub {
             rng: Mutex::new(Rng::new(entropy())),
             requesters: Mutex::new(BTreeMap::new()),
             budgets: Mutex::new(Budgets::default()),
+            queues,
             config,
         }
     }
