@@ -57,8 +57,8 @@ pub use node::{
 };
 pub use queue::{
     DeadLetter, Death, DeathReason, FailedAttempt, LetterId, Pull, PushReceipt, Queue, QueueConfig,
-    QueueError, QueueMessage, QueueOverflow, QueuePush, QueueRefusal, QueueStatus, QueueWork,
-    Revival, Totals,
+    QueueDelivery, QueueError, QueueMessage, QueueOverflow, QueuePush, QueueRefusal, QueueStatus,
+    QueueWork, Revival, Totals,
 };
 pub use receiver::{RawReceiver, Recv};
 pub use request::{

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 pub use error::{QueueError, QueueRefusal};
 pub use letter::DeadLetter;
-pub use pull::{Pull, QueueMessage, QueueWork};
+pub use pull::{Pull, QueueDelivery, QueueMessage, QueueWork};
 pub use push::{PushReceipt, QueuePush};
 pub use tidings_store::queue::{
     Death, DeathReason, FailedAttempt, LetterId, QueueConfig, QueueOverflow, QueueStatus, Revival,

@@ -66,7 +66,10 @@ fn what_is_pushed_is_pulled_with_all_that_it_was_given() {
         let again = queue.push(b"two soups").key("k-1").wait().unwrap();
         assert!(again.is_duplicate() && again.seq() == 1);
         let job = pull(queue);
-        assert_eq!((&job[..], job.seq(), job.attempt(), job.priority()), (&b"two soups"[..], 1, 1, 7));
+        assert_eq!(
+            (&job[..], job.seq(), job.attempt(), job.priority()),
+            (&b"two soups"[..], 1, 1, 7)
+        );
         assert_eq!((job.key(), job.order_key()), (Some(&b"k-1"[..]), Some(&b"table-4"[..])));
         assert_eq!(job.headers().collect::<Vec<_>>(), [("waiter", &b"Ada"[..])]);
         assert_eq!(queue.status().wait().unwrap().leased, 1);
@@ -226,8 +229,7 @@ fn a_handlers_ok_acknowledges_its_error_tries_again_and_its_panic_is_an_error() 
     let folder = Folder::new();
     let node = folder.node();
     let jobs = node.queue("jobs").unwrap();
-    let config =
-        QueueConfig { backoff_base: Duration::from_millis(1), ..QueueConfig::default() };
+    let config = QueueConfig { backoff_base: Duration::from_millis(1), ..QueueConfig::default() };
     jobs.configure(config).wait().unwrap();
     for body in ["fine", "fails", "panics"] {
         jobs.push(body.as_bytes()).wait().unwrap();

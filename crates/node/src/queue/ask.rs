@@ -28,10 +28,12 @@ pub(crate) enum Ask {
         ttl_ms: Option<u64>,
         wait_ms: u64,
     },
-    /// `pull` names the asker's pull, so that what it got can be given back.
+    /// `pull` names the asker's pull, so that what it got can be given back. A detached one keeps
+    /// what it got when the asker is gone, until the lease ends.
     Pull {
         queue: String,
         pull: u32,
+        is_detached: bool,
         max: u32,
         lease_ms: u64,
         wait_ms: u64,
@@ -39,6 +41,7 @@ pub(crate) enum Ask {
     /// The asker has given up that pull.
     Leave {
         pull: u32,
+        is_detached: bool,
     },
     Settle {
         queue: String,

@@ -26,6 +26,8 @@ const ANSWER_MAX: usize = 1024;
 pub(super) const WATCH: Duration = Duration::from_millis(100);
 /// Whose deliveries are this process's own.
 const LOCAL: u64 = 1 << 63;
+/// Whose deliveries outlive the connection.
+const DETACHED: u64 = 1 << 62;
 
 /// See the file's first line.
 #[derive(Debug)]
@@ -79,11 +81,12 @@ impl Asker {
     pub fn of(node: u128, incarnation: u64) -> Self {
         let mixed = (node as u64) ^ ((node >> 64) as u64).rotate_left(17) ^ incarnation;
         let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self((mixed >> 33) as u32)
+        Self((mixed >> 34) as u32)
     }
 
-    pub fn consumer(self, pull: u32) -> u64 {
-        u64::from(self.0) << 32 | u64::from(pull)
+    pub fn consumer(self, pull: u32, is_detached: bool) -> u64 {
+        let detached = if is_detached { DETACHED } else { 0 };
+        u64::from(self.0) << 32 | u64::from(pull) | detached
     }
 }
 
@@ -97,7 +100,7 @@ impl Host {
         let broker = Broker::open(store, &recovery)
             .map_err(|error| BindError::Data { what: error.to_string() })?;
         let clock = Clock::begin(broker.now_ms());
-        let life = (LOCAL | life) & !u64::from(u32::MAX);
+        let life = (LOCAL | life) & !DETACHED & !u64::from(u32::MAX);
         let host = Self {
             broker,
             clock,
@@ -108,7 +111,7 @@ impl Host {
         };
         // What this process's earlier lives had is nobody's now.
         for consumer in host.broker.consumers() {
-            if consumer & LOCAL != 0 {
+            if consumer & (LOCAL | DETACHED) == LOCAL {
                 // If the log does not take it, the leases end by themselves.
                 let _ = host.broker.disconnect(host.clock.now_ms(), consumer);
             }
@@ -164,9 +167,9 @@ impl Host {
     pub(super) fn look(&self, asker: Asker, ask: &Ask, body: &[u8], may_wait: bool) -> Look {
         let looked = match ask {
             Ask::Push { .. } => self.push(ask, body, may_wait),
-            Ask::Pull { queue, pull, max, lease_ms, wait_ms } => {
+            Ask::Pull { queue, pull, is_detached, max, lease_ms, wait_ms } => {
                 let may_wait = may_wait && *wait_ms > 0;
-                let consumer = asker.consumer(*pull);
+                let consumer = asker.consumer(*pull, *is_detached);
                 self.pull(queue, consumer, (*max as usize, *lease_ms), may_wait)
             }
             other => self.do_now(asker, other).map(Look::Done),
@@ -234,8 +237,9 @@ impl Host {
         let done = |(): (), ticket| Reply::after(Answer::Done, ticket);
         let reply = match ask {
             Ask::Push { .. } | Ask::Pull { .. } => Reply::now(Answer::Done),
-            Ask::Leave { pull } => {
-                let (count, ticket) = broker.disconnect(now_ms, asker.consumer(*pull))?;
+            Ask::Leave { pull, is_detached } => {
+                let consumer = asker.consumer(*pull, *is_detached);
+                let (count, ticket) = broker.disconnect(now_ms, consumer)?;
                 Reply::after(Answer::Count(count), ticket)
             }
             Ask::Settle { queue, seq, token, said } => {
@@ -480,7 +484,7 @@ impl Host {
     pub(super) fn askers(&self) -> Vec<Asker> {
         let consumers = self.broker.consumers().into_iter();
         let mut askers: Vec<Asker> = consumers
-            .filter(|consumer| consumer & LOCAL == 0)
+            .filter(|consumer| consumer & (LOCAL | DETACHED) == 0)
             .map(|consumer| Asker((consumer >> 32) as u32))
             .collect();
         askers.dedup();

@@ -24,13 +24,20 @@ pub struct Pull {
     queue: Queue,
     lease: Duration,
     timeout: Option<Duration>,
+    is_detached: bool,
     workers: usize,
 }
 
 impl Queue {
     /// Takes the next message, and waits for one if there is none.
     pub fn pull(&self) -> Pull {
-        Pull { queue: self.clone(), lease: Duration::ZERO, timeout: None, workers: 1 }
+        Pull {
+            queue: self.clone(),
+            lease: Duration::ZERO,
+            timeout: None,
+            is_detached: false,
+            workers: 1,
+        }
     }
 }
 
@@ -47,6 +54,13 @@ impl Pull {
         self
     }
 
+    /// What is pulled stays leased when this node is gone, until the lease ends: somebody else may
+    /// settle it with [`Queue::delivery`]. Without this it goes to others at once.
+    pub fn detached(mut self) -> Self {
+        self.is_detached = true;
+        self
+    }
+
     /// How many messages [`Pull::for_each`] works on at a time. 1 if not said.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
@@ -60,7 +74,8 @@ impl Pull {
 
     async fn take(self, max: usize) -> Result<Vec<QueueMessage>, QueueError> {
         let begun = Instant::now();
-        let mut guard = Guard { queue: self.queue.clone(), pull: 0, is_out: false };
+        let is_detached = self.is_detached;
+        let mut guard = Guard { queue: self.queue.clone(), pull: 0, is_detached, is_out: false };
         loop {
             let left = self.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
             let wait = left.unwrap_or(WAIT_MAX).min(WAIT_MAX);
@@ -68,6 +83,7 @@ impl Pull {
             let ask = Ask::Pull {
                 queue: self.queue.name.clone(),
                 pull: guard.pull,
+                is_detached,
                 max: u32::try_from(max).unwrap_or(u32::MAX),
                 lease_ms: millis(self.lease),
                 wait_ms: millis(wait),
@@ -220,16 +236,17 @@ where
 struct Guard {
     queue: Queue,
     pull: u32,
+    is_detached: bool,
     is_out: bool,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.is_out && !self.queue.node.is_closing() {
-            let (queue, pull) = (self.queue.clone(), self.pull);
+            let (queue, pull, is_detached) = (self.queue.clone(), self.pull, self.is_detached);
             self.queue.node.runtime.spawn(async move {
                 // If it does not arrive, the lease ends by itself.
-                let _ = queue.ask(Ask::Leave { pull }).await;
+                let _ = queue.ask(Ask::Leave { pull, is_detached }).await;
             });
         }
     }
@@ -306,8 +323,7 @@ impl QueueMessage {
     }
 
     fn say(&self, said: Said) -> Opening<Result<(), QueueError>> {
-        let (seq, token) = (self.handed.seq, self.handed.token);
-        self.queue.done(Ask::Settle { queue: self.queue.name.clone(), seq, token, said })
+        self.queue.delivery(self.handed.seq, self.handed.token).say(said)
     }
 
     fn settle(mut self, said: Said) -> Opening<Result<(), QueueError>> {
@@ -380,6 +396,50 @@ impl IntoFuture for Pull {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.one())
+    }
+}
+
+/// A delivery by its numbers: for those who were handed them and not the message.
+#[derive(Clone, Debug)]
+pub struct QueueDelivery {
+    queue: Queue,
+    seq: u64,
+    token: u64,
+}
+
+impl Queue {
+    /// The delivery of message `seq` that `token` proves. Whether it is still going on is found out
+    /// when something is said of it.
+    #[must_use]
+    pub fn delivery(&self, seq: u64, token: u64) -> QueueDelivery {
+        QueueDelivery { queue: self.clone(), seq, token }
+    }
+}
+
+impl QueueDelivery {
+    fn say(&self, said: Said) -> Opening<Result<(), QueueError>> {
+        let (seq, token) = (self.seq, self.token);
+        self.queue.done(Ask::Settle { queue: self.queue.name.clone(), seq, token, said })
+    }
+
+    /// See [`QueueMessage::ack`].
+    pub fn ack(&self) -> Opening<Result<(), QueueError>> {
+        self.say(Said::Ack)
+    }
+
+    /// See [`QueueMessage::nack`] and, with a delay, [`QueueMessage::nack_after`].
+    pub fn nack(&self, delay: Option<Duration>, error: &str) -> Opening<Result<(), QueueError>> {
+        self.say(Said::Nack { delay_ms: delay.map(millis), error: error.to_owned() })
+    }
+
+    /// See [`QueueMessage::reject`].
+    pub fn reject(&self, reason: &str) -> Opening<Result<(), QueueError>> {
+        self.say(Said::Reject(reason.to_owned()))
+    }
+
+    /// See [`QueueMessage::in_progress`].
+    pub fn in_progress(&self, lease: Duration) -> Opening<Result<(), QueueError>> {
+        self.say(Said::InProgress { lease_ms: millis(lease) })
     }
 }
 

@@ -70,8 +70,8 @@ async fn serve(hub: Arc<Hub>, host: Arc<Host>, mut responder: Responder, waiting
                 continue;
             }
         };
-        if let Ask::Leave { pull } = &ask {
-            waiting.give_up(asker.consumer(*pull));
+        if let Ask::Leave { pull, is_detached } = &ask {
+            waiting.give_up(asker.consumer(*pull, *is_detached));
         }
         match host.look(asker, &ask, &body, true) {
             // What is done becomes safe in this order, so one task waits for all.
@@ -79,7 +79,12 @@ async fn serve(hub: Arc<Hub>, host: Arc<Host>, mut responder: Responder, waiting
                 let _ = done.send((request, reply));
             }
             Look::Wait(_) => {
-                let pull = if let Ask::Pull { pull, .. } = &ask { Some(*pull) } else { None };
+                let pull = match &ask {
+                    Ask::Pull { pull, is_detached, .. } => {
+                        Some(asker.consumer(*pull, *is_detached))
+                    }
+                    _ => None,
+                };
                 let host = host.clone();
                 let task = hub.runtime.spawn(async move {
                     let is_there = || peer.lock().link.is_connected();
@@ -89,7 +94,7 @@ async fn serve(hub: Arc<Hub>, host: Arc<Host>, mut responder: Responder, waiting
                 let mut waiting = waiting.lock();
                 waiting.retain(|_, task| !task.is_finished());
                 if let Some(pull) = pull {
-                    waiting.insert(asker.consumer(pull), task.abort_handle());
+                    waiting.insert(pull, task.abort_handle());
                 }
             }
         }
