@@ -30,13 +30,11 @@ pub(crate) struct OutboxArgs {
     outbox: Option<PathBuf>,
 }
 
-/// `serve --http HOST:PORT --data DIR`
+/// `serve --http HOST:PORT`
 #[derive(Args, Debug, Default)]
 pub(crate) struct GatewayArgs {
     #[arg(long, hide = true, value_name = "HOST:PORT")]
     http: Option<String>,
-    #[arg(long, hide = true, value_name = "DIR")]
-    data: Option<PathBuf>,
 }
 
 impl DurableRecvArgs {
@@ -59,9 +57,7 @@ impl OutboxArgs {
 impl GatewayArgs {
     pub(crate) fn refuse(&self) -> Result<(), Trouble> {
         let instead = "without it: `tidings ls --json` shows the node's state to programs";
-        refuse_flag("--http", self.http.is_some(), instead)?;
-        let instead = "without it: the node keeps messages in memory, as long as it lives";
-        refuse_flag("--data", self.data.is_some(), instead)
+        refuse_flag("--http", self.http.is_some(), instead)
     }
 }
 
@@ -75,17 +71,9 @@ pub(crate) fn group() -> Trouble {
 
 pub(crate) fn queue() -> Trouble {
     refused(
-        "`tidings queue`",
-        "durable queues",
-        "`tidings serve` keeps messages in memory, and `tidings recv --connect` takes them",
-    )
-}
-
-pub(crate) fn dlq() -> Trouble {
-    refused(
-        "`tidings dlq`",
-        "dead letters",
-        "`tidings recv --json` shows each message's attempt, and `tidings ls` what was rejected",
+        "`tidings bench queue`",
+        "measurements of queues",
+        "docs/performance.md says how they are measured meanwhile",
     )
 }
 

@@ -55,11 +55,13 @@ pub(super) struct Reply {
     /// Whose contents are to be read when it is safe that they were handed out.
     delivered: Vec<Delivered>,
     queue: Option<QueueId>,
+    /// When they were handed out.
+    at_ms: u64,
 }
 
 impl Reply {
     fn now(answer: Answer) -> Self {
-        Self { answer, bodies: Vec::new(), ticket: None, delivered: Vec::new(), queue: None }
+        Self { answer, bodies: Vec::new(), ticket: None, delivered: Vec::new(), queue: None, at_ms: 0 }
     }
 
     fn after(answer: Answer, ticket: Option<Ticket>) -> Self {
@@ -229,7 +231,7 @@ impl Host {
             self.look_by(first.until_ms.min(now_ms + WATCH.as_millis() as u64));
         }
         let answer = Answer::Pulled(Vec::new());
-        Ok(Look::Done(Reply { delivered, queue: Some(queue), ..Reply::after(answer, ticket) }))
+        Ok(Look::Done(Reply { delivered, queue: Some(queue), at_ms: now_ms, ..Reply::after(answer, ticket) }))
     }
 
     fn do_now(&self, asker: Asker, ask: &Ask) -> Result<Reply, Refused> {
@@ -426,7 +428,7 @@ impl Host {
                 seq: delivered.seq,
                 token: delivered.token,
                 attempt: delivered.attempt,
-                lease_ms: delivered.until_ms.saturating_sub(now_ms),
+                lease_ms: delivered.until_ms.saturating_sub(reply.at_ms),
                 priority: contents.priority,
                 key: contents.key.to_vec(),
                 order_key: contents.order_key.to_vec(),
