@@ -198,6 +198,9 @@ pub enum RefuseCode {
     Closed,
     /// Something else; the text says what.
     Other,
+    /// The receiver has lost the disk on which it remembered what it has had. Never travels: the
+    /// sender finds it out.
+    Amnesia,
 }
 
 impl RefuseCode {
@@ -211,6 +214,7 @@ impl RefuseCode {
             Self::TooMany => 4,
             Self::Closed => 5,
             Self::Other => 6,
+            Self::Amnesia => 7,
         }
     }
 
@@ -223,6 +227,7 @@ impl RefuseCode {
             3 => Self::Guarantee,
             4 => Self::TooMany,
             5 => Self::Closed,
+            7 => Self::Amnesia,
             _ => Self::Other,
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use tidings_wire::{Data, OpenFrame, Record, Records};
+use tidings_wire::{Data, InboxId, OpenFrame, Record, Records};
 
 use crate::dedup::Dedup;
 use crate::outgoing::WINDOW_MAX;
@@ -63,6 +63,8 @@ pub(crate) struct Admitted {
 pub(crate) struct Incoming {
     pub spec: IncomingSpec,
     pub stand: Stand,
+    /// The inbox that takes it, if that survives a restart.
+    pub inbox: Option<InboxId>,
     /// The answer to the announcement is due.
     pub is_answer_due: bool,
     /// Progress is to be reported at once.
@@ -93,6 +95,7 @@ impl Incoming {
         Self {
             spec: spec_of(open),
             stand: Stand::Offered,
+            inbox: None,
             is_answer_due: false,
             is_urgent: false,
             is_pending: false,

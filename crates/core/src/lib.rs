@@ -56,4 +56,5 @@ pub use recovery::RecoveryConfig;
 pub use retry::{Backoff, Budget, RetryConfig, Rng};
 pub use seqset::SeqSet;
 pub use session::{Path, Transmission};
+pub use tidings_wire::InboxId;
 pub use time::{Time, earliest};

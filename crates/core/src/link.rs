@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tidings_wire::{Frame, Kind, OpenFrame, Packet, PacketWriter, Progress, Ranges};
+use tidings_wire::{Frame, InboxId, Kind, OpenFrame, Packet, PacketWriter, Progress, Ranges};
 
 use crate::handshake::Step;
 use crate::incoming::{Incoming, Stand};

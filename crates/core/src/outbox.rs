@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use tidings_wire::InboxId;
+
 use crate::{IncomingSpec, Outcome, RefuseCode};
 
 /// Where delivered records lie.
@@ -68,8 +70,8 @@ pub enum Output {
     Opened {
         /// Outgoing stream.
         stream: u32,
-        /// Whether its inbox survives a restart.
-        is_durable: bool,
+        /// Its inbox, if that survives a restart.
+        inbox: Option<InboxId>,
     },
     /// The receiver refuses a stream of ours.
     Refused {

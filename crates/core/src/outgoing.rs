@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tidings_wire::{MESSAGE_MAX, RecordMeta};
+use tidings_wire::{InboxId, MESSAGE_MAX, RecordMeta};
 
 use crate::lane::{Chunks, Lane, Span};
 use crate::{
@@ -69,6 +69,8 @@ pub(crate) enum Phase {
 pub(crate) struct Outgoing {
     pub spec: OutgoingSpec,
     pub phase: Phase,
+    /// The receiver's durable inbox, once it has said that it has one.
+    pub inbox: Option<InboxId>,
     /// A cancellation to be sent, again in every session until it is answered.
     pub cancels: Vec<(u64, bool)>,
     pub is_finishing: bool,
@@ -112,6 +114,7 @@ impl Outgoing {
         Self {
             spec,
             phase: Phase::Announce,
+            inbox: None,
             cancels: Vec::new(),
             is_finishing: false,
             is_known: false,
@@ -360,7 +363,9 @@ impl Outgoing {
 
     /// The receiver remembers nothing of this stream: it is another life of it.
     pub fn restart(&mut self, ended: &mut Vec<(u64, Outcome)>) {
-        if self.spec.delivery != Delivery::AtLeastOnce && !sabotage::is(32) {
+        let is_remembered = self.spec.delivery == Delivery::ExactlyOnce && self.inbox.is_some();
+        let is_repeatable = self.spec.delivery == Delivery::AtLeastOnce || is_remembered;
+        if !is_repeatable && !sabotage::is(32) {
             // It may have been delivered to the earlier life; to send it again could make it two.
             self.end_numbered(Outcome::Unknown, ended);
         }
@@ -394,11 +399,20 @@ impl Outgoing {
         self.drop_done_runs();
     }
 
+    /// Whether the receiver remembered what it has had, and does not any more. What was numbered for
+    /// exactly-once can then not be sent again.
+    pub fn is_forgotten_by(&self, inbox: Option<InboxId>) -> bool {
+        let Some(known) = self.inbox else { return false };
+        let is_same = inbox.is_some_and(|inbox| inbox.id == known.id && inbox.life >= known.life);
+        self.spec.delivery == Delivery::ExactlyOnce && !is_same && !sabotage::is(17)
+    }
+
     /// The receiver has taken the stream in this session: go on behind what it has.
-    pub fn accepted(&mut self) {
+    pub fn accepted(&mut self, inbox: Option<InboxId>) {
         if self.phase != Phase::Announced {
             return;
         }
+        self.inbox = inbox;
         self.phase = Phase::Open;
         self.resend_from = self.received + 1;
         self.resend_offset = 0;

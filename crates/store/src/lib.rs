@@ -26,21 +26,27 @@
 mod config;
 mod disk;
 mod error;
+mod field;
 mod format;
+mod inbox;
 mod log;
 mod mark;
+mod outbox;
 pub mod queue;
 mod record;
 mod recovery;
 #[cfg_attr(feature = "sabotage", doc(hidden))]
 pub mod sabotage;
+mod seen;
 mod segment;
 mod store;
 
 pub use config::{LogConfig, OnDamage};
 pub use disk::{Disk, File, RealDisk, SimDisk};
 pub use error::{AppendError, OpenError, ReadError, SnapshotError, Unsynced};
+pub use inbox::{Inbox, KEYS_MAX, Kept, Known, MessageId, OWNER_INBOX, STREAMS_MAX, StreamKey};
 pub use log::Log;
+pub use outbox::{Lane, OWNER_OUTBOX, Outbox, Parcel};
 pub use record::{Class, Entry, Lsn, Owner};
 pub use recovery::{Damage, Recovery, Snapshot, Torn};
 pub use store::{Durability, Store, Ticket};

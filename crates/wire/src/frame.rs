@@ -120,6 +120,16 @@ pub struct OpenFrame {
     pub content: String,
 }
 
+/// Which inbox a receiver keeps on its disk. Another number: another disk, which remembers nothing. A
+/// lower life: an older copy of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxId {
+    /// The disk's number, never 0.
+    pub id: u64,
+    /// How often it was opened, counted on that disk.
+    pub life: u64,
+}
+
 /// One frame, borrowed from its packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
@@ -144,8 +154,8 @@ pub enum Frame<'a> {
     Accept {
         /// The stream.
         stream: u32,
-        /// Whether the receiver's inbox survives a restart.
-        is_durable: bool,
+        /// The receiver's inbox, if it survives a restart.
+        inbox: Option<InboxId>,
     },
     /// The receiver does not take the stream, or no longer.
     Refuse {

@@ -32,6 +32,9 @@ pub(crate) struct PullArgs {
     lease: Option<Duration>,
     #[command(flatten)]
     verdict: VerdictArgs,
+    /// Take so long over each message, before saying what became of it
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    delay: Option<Duration>,
     /// Print each body and a newline
     #[arg(long)]
     raw: bool,
@@ -112,6 +115,9 @@ pub(crate) fn run(args: PullArgs, context: &Context) -> Result<Exit, Trouble> {
         print(&mut output, form, place.name(), &message)?;
         // Before anything is said of it: what was not printed is not done.
         output.flush()?;
+        if let Some(delay) = args.delay {
+            interrupt.sleep(delay);
+        }
         settle(message, &args.verdict).map_err(|error| place.explain(&error))?;
         taken += 1;
     }

@@ -6,6 +6,7 @@
 mod configuration;
 mod holding;
 mod losses;
+mod queues;
 mod requests;
 mod sending;
 mod stage;

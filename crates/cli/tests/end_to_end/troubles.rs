@@ -31,10 +31,9 @@ fn mistakes_in_usage_are_told_as_the_output_was_asked_for() {
 fn what_comes_later_is_known_and_refused() {
     let folder = Folder::new();
     let here = "tcp://127.0.0.1:1/a";
-    let table: [&[&str]; 17] = [
+    let table: [&[&str]; 15] = [
         &["group", "join", "ledger", "--listen", "tcp://127.0.0.1:0", "--order", "total"],
-        &["queue", "push", "log:///var/jobs", "x"],
-        &["dlq", "ls", "log:///var/jobs"],
+        &["bench", "queue", here],
         &["top"],
         &["trace", "0193"],
         &["tls", "dev-ca"],
@@ -43,7 +42,6 @@ fn what_comes_later_is_known_and_refused() {
         &["recv", here, "--out", "file"],
         &["send", here, "x", "--outbox", "outbox"],
         &["serve", "--http", "127.0.0.1:0"],
-        &["serve", "--data", "store"],
         &["send", here, "x", "--order", "causal"],
         &["send", here, "x", "--until", "uniform"],
         &["send", here, "x", "--until", "synced"],

@@ -135,6 +135,28 @@ impl Link {
         }
     }
 
+    /// As [`Link::accept`], into an inbox that survives a restart: what is settled there is on disk.
+    pub fn accept_durable(
+        &mut self,
+        now: Time,
+        stream: u32,
+        capacity: u32,
+        capacity_bytes: u64,
+        inbox: InboxId,
+    ) {
+        if let Some(incoming) = self.incoming.get_mut(&stream) {
+            incoming.inbox = Some(inbox);
+        }
+        self.accept(now, stream, capacity, capacity_bytes);
+    }
+
+    /// What an earlier life of this end knows of a stream's receiver: only this inbox will do.
+    pub fn expect_inbox(&mut self, stream: u32, inbox: InboxId) {
+        if let Some(outgoing) = self.outgoing.get_mut(&stream) {
+            outgoing.inbox = Some(inbox);
+        }
+    }
+
     /// Does not take an offered stream, or takes nothing more from one.
     pub fn refuse(&mut self, stream: u32, code: RefuseCode, text: &str) {
         if let Some(incoming) = self.incoming.get_mut(&stream) {

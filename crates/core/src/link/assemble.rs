@@ -217,7 +217,7 @@ impl Link {
             }
             Stand::Accepted => {
                 put_progress_of(stream, incoming, &mut self.scratch, writer);
-                writer.push(&Frame::Accept { stream, is_durable: false });
+                writer.push(&Frame::Accept { stream, inbox: incoming.inbox });
             }
         }
         incoming.is_answer_due = false;

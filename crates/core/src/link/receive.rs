@@ -90,7 +90,7 @@ impl Link {
                 self.acked(now, largest, first_len, delay_us, &ranges)
             }
             Frame::Open(open) => self.offered(now, &open, out),
-            Frame::Accept { stream, is_durable } => self.accepted(stream, is_durable, out),
+            Frame::Accept { stream, inbox } => self.accepted(stream, inbox, out),
             Frame::Refuse { stream, code, text } => self.refused(stream, code, text, out),
             Frame::Verdict { stream, code, seq, text: _ } => self.judged(stream, code, seq, out),
             Frame::Cancel { stream, seq } => self.cancel_wanted(now, stream, seq, out),
@@ -270,11 +270,21 @@ impl Link {
         Ok(())
     }
 
-    fn accepted(&mut self, stream: u32, is_durable: bool, out: &mut Outbox) -> Result<(), Refused> {
+    fn accepted(
+        &mut self,
+        stream: u32,
+        inbox: Option<InboxId>,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
         let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::NotOpen)?;
-        outgoing.accepted();
+        if outgoing.is_forgotten_by(inbox) {
+            // What is unsettled may be on the disk that is gone, and processed from there.
+            let text = "the receiver has lost the disk of its inbox".to_owned();
+            return self.refused(stream, RefuseCode::Amnesia.code(), text, out);
+        }
+        outgoing.accepted(inbox);
         self.after_change(stream);
-        out.push(Output::Opened { stream, is_durable });
+        out.push(Output::Opened { stream, inbox });
         Ok(())
     }
 

@@ -20,7 +20,7 @@ fn outgoing(delivery: Delivery, overflow: Overflow) -> Outgoing {
         overflow,
     });
     outgoing.phase = Phase::Announced;
-    outgoing.accepted();
+    outgoing.accepted(None);
     outgoing
 }
 
@@ -93,7 +93,7 @@ fn a_new_session_goes_on_behind_what_was_received() {
     outgoing.begin_session();
     assert!(!outgoing.has_piece(), "it is not announced yet");
     outgoing.phase = Phase::Announced;
-    outgoing.accepted();
+    outgoing.accepted(None);
     assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((3, 2)), Some((5, 2))));
 }
 
@@ -111,7 +111,7 @@ fn a_new_life_gets_what_is_unsettled_within_its_own_credit() {
     outgoing.begin_session();
     assert_eq!((outgoing.origin(), ended.len()), (3, 0));
     outgoing.phase = Phase::Announced;
-    outgoing.accepted();
+    outgoing.accepted(None);
     assert_eq!(next(&mut outgoing), None, "no credit yet");
     learn(&mut outgoing, 2, 2, 4, 1 << 20);
     assert_eq!((next(&mut outgoing), next(&mut outgoing)), (Some((3, 2)), None));
@@ -163,7 +163,7 @@ fn what_ended_meanwhile_is_skipped_with_its_bytes() {
     assert!(ended.len() == 4 && ended.iter().all(|(_, outcome)| *outcome == Outcome::Unknown));
     outgoing.begin_session();
     outgoing.phase = Phase::Announced;
-    outgoing.accepted();
+    outgoing.accepted(None);
     let skips: Vec<_> = std::iter::from_fn(|| outgoing.next_piece(Time(6), ROOM)).take(5).collect();
     let skip = |base, count, bytes| Piece::Skip { base, count, bytes };
     assert_eq!(skips, [skip(1, 2, 32), skip(3, 1, 208), skip(4, 1, 16)]);

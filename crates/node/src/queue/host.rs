@@ -61,7 +61,14 @@ pub(super) struct Reply {
 
 impl Reply {
     fn now(answer: Answer) -> Self {
-        Self { answer, bodies: Vec::new(), ticket: None, delivered: Vec::new(), queue: None, at_ms: 0 }
+        Self {
+            answer,
+            bodies: Vec::new(),
+            ticket: None,
+            delivered: Vec::new(),
+            queue: None,
+            at_ms: 0,
+        }
     }
 
     fn after(answer: Answer, ticket: Option<Ticket>) -> Self {
@@ -231,7 +238,12 @@ impl Host {
             self.look_by(first.until_ms.min(now_ms + WATCH.as_millis() as u64));
         }
         let answer = Answer::Pulled(Vec::new());
-        Ok(Look::Done(Reply { delivered, queue: Some(queue), at_ms: now_ms, ..Reply::after(answer, ticket) }))
+        Ok(Look::Done(Reply {
+            delivered,
+            queue: Some(queue),
+            at_ms: now_ms,
+            ..Reply::after(answer, ticket)
+        }))
     }
 
     fn do_now(&self, asker: Asker, ask: &Ask) -> Result<Reply, Refused> {

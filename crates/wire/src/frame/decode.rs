@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::field::{check_padding, text_at, u8_at, u32_at, u64_at};
-use crate::{Malformed, RECORD_MAX, Records, SEQ_MAX, TEXT_MAX};
+use crate::{InboxId, Malformed, RECORD_MAX, Records, SEQ_MAX, TEXT_MAX};
 
 /// The texts of a frame, still borrowed: checking a packet must not allocate.
 type Texts<'a> = [&'a str; 2];
@@ -112,8 +112,10 @@ impl<'a> Shell<'a> {
             ACK => self.ack()?,
             OPEN => return self.open(),
             ACCEPT => {
-                self.check_fixed(1, 8)?;
-                Frame::Accept { stream: self.stream()?, is_durable: self.flags & 1 != 0 }
+                let is_durable = self.flags & 1 != 0;
+                self.check_fixed(1, if is_durable { 24 } else { 8 })?;
+                let inbox = if is_durable { Some(self.inbox()?) } else { None };
+                Frame::Accept { stream: self.stream()?, inbox }
             }
             REFUSE => return self.refuse(),
             VERDICT => return self.verdict(),
@@ -252,6 +254,11 @@ impl<'a> Shell<'a> {
 
     fn check_flags(&self, known: u8) -> Result<(), Malformed> {
         if self.flags & !known == 0 { Ok(()) } else { Err(Malformed::Value) }
+    }
+
+    fn inbox(&self) -> Result<InboxId, Malformed> {
+        let (id, life) = (u64_at(self.body, 8)?, u64_at(self.body, 16)?);
+        if id == 0 { Err(Malformed::Value) } else { Ok(InboxId { id, life }) }
     }
 
     /// The stream of a frame that has nothing in the four bytes behind it.

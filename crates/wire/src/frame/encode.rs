@@ -32,9 +32,13 @@ impl Frame<'_> {
                 (ACK, 0, put_ranges(out, *ranges))
             }
             Self::Open(open) => encode_open(open, out),
-            Self::Accept { stream, is_durable } => {
+            Self::Accept { stream, inbox } => {
                 put(out, *stream, 0);
-                (ACCEPT, u8::from(*is_durable), 0)
+                if let Some(inbox) = inbox {
+                    out.extend_from_slice(&inbox.id.to_le_bytes());
+                    out.extend_from_slice(&inbox.life.to_le_bytes());
+                }
+                (ACCEPT, u8::from(inbox.is_some()), 0)
             }
             Self::Refuse { stream, code, text } => {
                 put(out, *stream, *code);

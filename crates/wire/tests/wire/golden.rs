@@ -153,7 +153,9 @@ fn frames_against_a_stream_are_as_recorded() {
     let refuse = Frame::Refuse { stream: 3, code: 2, text: "no such channel".to_owned() };
     let verdict = Frame::Verdict { stream: 3, code: 4, seq: 105, text: "späť".to_owned() };
     check_batch("frame_progress", &[Frame::Progress(progress)]);
-    check_batch("frame_accept", &[Frame::Accept { stream: 3, is_durable: true }]);
+    check_batch("frame_accept", &[Frame::Accept { stream: 3, inbox: None }]);
+    let inbox = Some(InboxId { id: 0x0102_0304_0506_0708, life: 9 });
+    check_batch("frame_accept_durable", &[Frame::Accept { stream: 3, inbox }]);
     check_batch("frame_refuse", &[refuse]);
     check_batch("frame_verdict", &[verdict]);
     check_batch("frame_finished", &[Frame::Finished { stream: 3 }]);

@@ -157,8 +157,9 @@ fn small() -> impl Strategy<Value = Frame<'static>> {
     let stream = any::<u32>;
     prop_oneof![
         open(),
-        (stream(), any::<bool>())
-            .prop_map(|(stream, is_durable)| Frame::Accept { stream, is_durable }),
+        (stream(), option::of((1..=u64::MAX, any::<u64>()))).prop_map(|(stream, inbox)| {
+            Frame::Accept { stream, inbox: inbox.map(|(id, life)| InboxId { id, life }) }
+        }),
         (stream(), any::<u32>(), text(TEXT_MAX)).prop_map(|(stream, code, text)| Frame::Refuse {
             stream,
             code,
