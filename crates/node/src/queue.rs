@@ -11,7 +11,7 @@ mod push;
 mod serving;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -24,14 +24,15 @@ pub use tidings_store::queue::{
     Totals,
 };
 
+pub(crate) use ask::QUEUES;
 pub(crate) use host::Host;
 pub(crate) use serving::start;
 
 use crate::error::{OpenError, RequestError};
 use crate::node::{Node, Opening};
-use crate::request::Requester;
+use crate::request::{RawReply, Requester};
 use crate::sender::TIMEOUT_DEFAULT;
-use ask::{Answer, Ask, QUEUES, decode, encode};
+use ask::{Answer, Ask, decode, encode};
 
 /// A queue, at this node or at another. Clones are the same queue. Nothing is opened or made by
 /// having one: a queue is made by the first push or pull, or by [`Queue::configure`].
@@ -146,7 +147,8 @@ impl Queue {
             Way::There(tx) => {
                 let asked = encode(&ask, &[body]);
                 let timeout = self.timeout.saturating_add(wait);
-                let reply = tx.request(&asked).timeout(timeout).await.map_err(of_request)?;
+                let reply = persist(tx, &asked, timeout, ask.is_repeatable()).await;
+                let reply = reply.map_err(|error| of_request(error, tx, ask.is_look()))?;
                 let (answer, tail) =
                     decode::<Answer>(&reply.to_bytes()).map_err(QueueError::Decode)?;
                 let bodies = answer.bodies(tail).map_err(QueueError::Decode)?;
@@ -247,9 +249,29 @@ fn refuse(answer: Answer) -> Result<Answer, QueueError> {
     }
 }
 
-fn of_request(error: RequestError) -> QueueError {
+/// Asks, and asks again where the asked node has begun a new life and nothing can happen twice by it.
+async fn persist(
+    tx: &Requester,
+    asked: &[u8],
+    timeout: Duration,
+    is_repeatable: bool,
+) -> Result<RawReply, RequestError> {
+    let begun = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(begun.elapsed());
+        match tx.request(asked).timeout(left).await {
+            Err(RequestError::Timeout { .. }) if is_repeatable && begun.elapsed() < timeout => {}
+            answered => return answered,
+        }
+    }
+}
+
+fn of_request(error: RequestError, tx: &Requester, is_look: bool) -> QueueError {
     match error {
         RequestError::NoResponder { destination, .. } => QueueError::NoQueues { destination },
+        RequestError::Timeout { destination, .. } if !is_look && tx.was_connected() => {
+            QueueError::Unknown { detail: format!("no answer from {destination} in time") }
+        }
         other => QueueError::Request(other),
     }
 }

@@ -142,8 +142,9 @@ fn next(
             Ok(None) if left.is_some_and(|left| left <= slice) => return Ok(None),
             Ok(None) => {}
             // It may come back, or come at all: as long as we are told to wait, we do.
-            Err(QueueError::Request(error)) if left.is_none_or(|left| left > slice) => {
-                drop(error);
+            Err(QueueError::Request(_) | QueueError::Unknown { .. })
+                if left.is_none_or(|left| left > slice) =>
+            {
                 interrupt.sleep(LOOK_EVERY);
             }
             Err(error) => return Err(place.explain(&error)),

@@ -146,6 +146,8 @@ fn scenario_1_a_killed_daemon_keeps_what_it_confirmed() {
         got.push((line["seq"].as_u64().unwrap(), line["body"].as_str().unwrap().to_owned()));
     }
     assert!(got.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, none twice");
+    let bodies: std::collections::BTreeSet<&String> = got.iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies.len(), got.len(), "nothing is stored twice");
     for one in &confirmed {
         assert!(got.contains(one), "{one:?} was confirmed and is lost");
     }

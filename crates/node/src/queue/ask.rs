@@ -90,6 +90,31 @@ pub(crate) enum Ask {
     },
 }
 
+impl Ask {
+    /// Whether it changes nothing, but for what is given back.
+    pub fn is_look(&self) -> bool {
+        matches!(
+            self,
+            Self::Pull { .. }
+                | Self::Config { .. }
+                | Self::Status { .. }
+                | Self::Letters { .. }
+                | Self::Letter { .. }
+        )
+    }
+
+    /// Whether asking twice does it once.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            // Without a key it would be there twice.
+            Self::Push { key, .. } => !key.is_empty(),
+            // What the first one got is given back by whoever gave it up.
+            Self::Pull { .. } => false,
+            _ => true,
+        }
+    }
+}
+
 /// What a consumer says of a delivery.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Said {

@@ -49,8 +49,9 @@ pub enum QueueError {
         /// Why, for people.
         text: String,
     },
-    /// The push may be stored or not. With an idempotency key it can safely be repeated.
-    #[error("it is not known whether the message was stored: {detail}")]
+    /// It may be done or not. A push with an idempotency key can safely be repeated, and so can what
+    /// is said of a delivery.
+    #[error("it is not known whether it was done: {detail}")]
     Unknown {
         /// What is known.
         detail: String,

@@ -199,8 +199,9 @@ where
         let message = match pull.clone().one().await {
             Ok(Some(message)) => message,
             Ok(None) => continue,
-            Err(QueueError::Request(error)) if !pull.queue.node.is_closing() => {
-                drop(error);
+            Err(QueueError::Request(_) | QueueError::Unknown { .. })
+                if !pull.queue.node.is_closing() =>
+            {
                 tokio::time::sleep(REST).await;
                 continue;
             }

@@ -10,7 +10,6 @@ use tidings_core::Stage;
 use super::ask::{Answer, Ask};
 use super::host::Look;
 use super::{Queue, QueueError, Way, refuse, unexpected};
-use crate::error::{RequestError, SendError};
 use crate::node::{Opening, Waited};
 
 /// What a push has come to. The message is on the disk of the node that keeps the queue: it survives
@@ -182,7 +181,7 @@ impl QueuePush {
         let (queue, ask, body) = self.ask()?;
         // The wait for room is within the timeout; the answer may take a little more.
         let answer = queue.ask_with(ask, body, Duration::from_secs(1)).await;
-        receipt(answer.map_err(uncertain)?.0)
+        receipt(answer?.0)
     }
 
     /// Blocks this thread until the message is on the disk. Of a queue of this node the thread does
@@ -213,19 +212,6 @@ fn receipt(answer: Answer) -> Result<PushReceipt, QueueError> {
             Ok(PushReceipt { seq, is_duplicate, generation })
         }
         other => Err(unexpected(&other)),
-    }
-}
-
-/// What was under way may have arrived.
-fn uncertain(error: QueueError) -> QueueError {
-    match error {
-        QueueError::Request(RequestError::Timeout { is_connected: true, destination }) => {
-            QueueError::Unknown { detail: format!("no answer from {destination} in time") }
-        }
-        QueueError::Request(RequestError::Send(SendError::Unknown { detail })) => {
-            QueueError::Unknown { detail }
-        }
-        other => other,
     }
 }
 
