@@ -38,7 +38,7 @@ pub use letters::{Letter, LetterId, Revival};
 pub use publish::{Push, Pushed};
 pub use record::{HEADERS_MAX, KEY_MAX, NAME_MAX, PRIORITY_MAX};
 pub use state::Totals;
-pub use tend::QueueStatus;
+pub use tend::{Place, QueueStatus, body_of};
 
 use record::{Grave, Malformed, Record};
 use state::Queue;

@@ -7,7 +7,7 @@ use super::history::{Death, History, cut};
 use super::keys::{KeyHash, Known};
 use super::record::{Cause, Grave, Malformed, Record, Stored};
 use super::state::{Lease, Queue};
-use crate::Lsn;
+use crate::{Lsn, sabotage};
 
 impl Queue {
     /// Applies a record of this queue's; one that concerns two queues is not for here.
@@ -34,6 +34,11 @@ impl Queue {
                     Ok(())
                 }
                 Grave::Held => self.hold(*seq, now_ms, *reason, detail),
+                Grave::Limbo => {
+                    self.end(*seq, now_ms)?;
+                    self.set_state(*seq, State::Gone);
+                    Ok(())
+                }
                 Grave::Queue { .. } => Err(Malformed),
             },
             Record::Revive { seq, .. } => self.revive(*seq, now_ms),
@@ -173,7 +178,9 @@ impl Queue {
         reason: DeathReason,
         detail: &str,
     ) -> Result<Entry, Malformed> {
-        let entry = self.end(seq, now_ms)?;
+        let is_in_limbo = sabotage::is(sabotage::DEAD_IN_TWO_STEPS)
+            && self.entries.get(seq).is_some_and(|entry| entry.state == State::Gone);
+        let entry = if is_in_limbo { self.detach(seq)? } else { self.end(seq, now_ms)? };
         let queue = self.name.clone();
         let history = self.histories.entry(seq).or_default();
         if entry.state == State::Leased {

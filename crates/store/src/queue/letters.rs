@@ -8,7 +8,7 @@ use super::history::{Death, FailedAttempt, cut};
 use super::record::{Grave, Record};
 use super::state::Queue;
 use super::{Journal, QueueError, QueueId, Queues};
-use crate::{Class, Lsn};
+use crate::{Class, Lsn, sabotage};
 
 /// Which death of which message. A message that was put back and died again has another id, so
 /// that a repeated command cannot hit the wrong death.
@@ -157,8 +157,17 @@ impl Queues {
         if grave == Grave::Held && self.queue(queue)?.held.contains_key(&seq) {
             return Ok(());
         }
-        let record = Record::Bury { queue: queue.0, seq, reason, grave, detail };
-        self.commit(log, Class::Drain, now_ms, &record)?;
+        let bury = |grave| Record::Bury { queue: queue.0, seq, reason, grave, detail };
+        if grave == Grave::Held && sabotage::is(sabotage::DEAD_DROPPED) {
+            self.commit(log, Class::Drain, now_ms, &bury(Grave::Own))?;
+            let gone = Record::Discard { queue: queue.0, seq };
+            self.commit(log, Class::Drain, now_ms, &gone)?;
+            return Ok(());
+        }
+        if grave == Grave::Own && sabotage::is(sabotage::DEAD_IN_TWO_STEPS) {
+            self.commit(log, Class::Drain, now_ms, &bury(Grave::Limbo))?;
+        }
+        self.commit(log, Class::Drain, now_ms, &bury(grave))?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::config::{DeathReason, QueueConfig, QueueOverflow, ms};
+use crate::sabotage;
 
 /// The longest name of a queue.
 pub const NAME_MAX: usize = 255;
@@ -53,6 +54,8 @@ pub(crate) enum Grave {
     Held,
     /// Into another queue, as a message of this number.
     Queue { queue: u32, seq: u64 },
+    /// Out of the queue and nowhere yet: only a mutant does that.
+    Limbo,
 }
 
 /// See the file's first line. Times are milliseconds since 1970.
@@ -149,6 +152,7 @@ impl<'a> Record<'a> {
                         put_all(out, &[u64::from(*queue), *seq]);
                     }
                     Grave::OwnForCircling => out.push(3),
+                    Grave::Limbo => out.push(4),
                 }
                 put_bytes(out, detail.as_bytes());
             }
@@ -204,6 +208,7 @@ impl<'a> Record<'a> {
                     1 => Grave::Held,
                     2 => Grave::Queue { queue: from.small()?, seq: from.number()? },
                     3 => Grave::OwnForCircling,
+                    4 if sabotage::is(sabotage::DEAD_IN_TWO_STEPS) => Grave::Limbo,
                     _ => return Err(Malformed),
                 };
                 Self::Bury { queue, seq, reason, grave, detail: from.text(usize::MAX)? }

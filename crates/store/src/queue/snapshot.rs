@@ -8,7 +8,7 @@ use super::keys::{Generation, KeyHash, Known};
 use super::record::{Malformed, NAME_MAX, Reader, put, put_all, put_bytes, put_config, put_reason};
 use super::state::{Lease, Line, Queue, Totals};
 use super::{Queues, Unfit};
-use crate::Lsn;
+use crate::{Lsn, sabotage};
 
 /// What the bytes begin with; another number is another format.
 const VERSION: u8 = 1;
@@ -90,6 +90,9 @@ fn read_queue(from: &mut Reader<'_>) -> Result<Queue, Malformed> {
     let mut state = Queue::new(&name, from.wide()?, config);
     state.last_seq = from.number()?;
     state.last_token = from.number()?;
+    if sabotage::is(sabotage::TOKENS_AGAIN) {
+        state.last_token = 0;
+    }
     state.overtakes = from.small()?;
     state.totals = read_totals(from)?;
     let (mut seq, mut before) = (0u64, Entry::ABSENT);

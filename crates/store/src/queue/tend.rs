@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DeathReason, ms};
 use super::consume::Failure;
-use super::entry::State;
+use super::entry::{Entry, State};
 use super::record::{Cause, Record, Stored};
 use super::state::{Queue, Totals};
 use super::{Journal, QueueError, QueueId, Queues};
@@ -47,7 +47,40 @@ pub struct QueueStatus {
     pub alarm: Option<String>,
 }
 
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In its queue: ready, or waiting for its time or its turn.
+    Queued,
+    /// At a consumer.
+    Leased,
+    /// In its queue, held back as there is no room among the dead letters.
+    Held,
+    /// Among the dead letters.
+    Dead,
+    /// Acknowledged, and kept for a replay.
+    Kept,
+}
+
 impl Queues {
+    /// Every message of a queue, where it is, and the record with its body. Looks at all of them.
+    ///
+    /// # Errors
+    /// [`QueueError::NoQueue`].
+    pub fn census(&self, queue: QueueId) -> Result<Vec<(u64, Place, Lsn)>, QueueError> {
+        let place = |state| match state {
+            State::Ready | State::Waiting | State::Delayed => Some(Place::Queued),
+            State::Leased => Some(Place::Leased),
+            State::Held => Some(Place::Held),
+            State::Dead => Some(Place::Dead),
+            State::Kept => Some(Place::Kept),
+            State::Gone | State::Absent => None,
+        };
+        let entries = self.queue(queue)?.entries.iter();
+        let told = |(seq, entry): (u64, &Entry)| Some((seq, place(entry.state)?, Lsn(entry.lsn)));
+        Ok(entries.filter_map(told).collect())
+    }
+
     /// Lets time pass: ends leases, expires, forgets. Nothing happens that is not due.
     ///
     /// # Errors
@@ -260,6 +293,12 @@ impl Queues {
             alarm: alarm(state),
         })
     }
+}
+
+/// The body in a message's record; `None` for another record.
+#[must_use]
+pub fn body_of(record: &[u8]) -> Option<&[u8]> {
+    stored(record).map(|message| message.body)
 }
 
 /// The message in a record that has one.
