@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench::BenchArgs,
     configure::ConfigArgs,
+    dlq::DlqArgs,
     doctor::DoctorArgs,
     explain::ExplainArgs,
     generate::{CompletionsArgs, ManArgs},
@@ -15,6 +16,7 @@ use crate::{
     later::LaterArgs,
     ls::LsArgs,
     publish::PubArgs,
+    queue::QueueArgs,
     recv::RecvArgs,
     reply::ReplyArgs,
     request::RequestArgs,
@@ -80,6 +82,10 @@ pub(crate) enum Command {
     Sub(SubArgs),
     /// Join a group, or look at those of a running node
     Group(GroupArgs),
+    /// Put work into a durable queue, and take it out
+    Queue(QueueArgs),
+    /// See, put back and drop dead letters
+    Dlq(DlqArgs),
     /// Measure latency and throughput
     Bench(BenchArgs),
     /// Run the protocol in a simulated world full of faults, and check every promise
@@ -98,10 +104,6 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Print the version
     Version,
-    #[command(hide = true, disable_help_flag = true)]
-    Queue(LaterArgs),
-    #[command(hide = true, disable_help_flag = true)]
-    Dlq(LaterArgs),
     #[command(hide = true, disable_help_flag = true)]
     Top(LaterArgs),
     #[command(hide = true, disable_help_flag = true)]
@@ -162,7 +164,17 @@ mod tests {
             "tidings pub tcp://127.0.0.1:1 a.b body",
             "tidings sub tcp://127.0.0.1:1 a.* b.>",
             "tidings group join NAME --listen A --contact B --order total --reliability atomic",
+            "tidings queue push tcp://127.0.0.1:1/a one --key k --ttl 5s --delay 1s --header a=b --json",
             "tidings queue pull A -n 3 --lease 5s --ack",
+            "tidings queue pull A --reject REASON --timeout 1s --json",
+            "tidings queue pull A --nack",
+            "tidings queue ls A",
+            "tidings queue show A --json",
+            "tidings queue purge A",
+            "tidings dlq ls A --json",
+            "tidings dlq show A 17-1",
+            "tidings dlq drop A 17-1 18-1",
+            "tidings dlq export A --all",
             "tidings dlq replay A --all --dry-run --json",
             "tidings bench rtt A B --size 64,1k --rate 10k,max --duration 1s --peers raw --plot F.svg --json --assert p99<2ms",
             "tidings bench send A",

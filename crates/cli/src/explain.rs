@@ -31,7 +31,7 @@ pub(crate) fn run(args: ExplainArgs, context: &Context) -> Result<Exit, Trouble>
             }
         }
         None => {
-            for row in codes::ROWS {
+            for row in codes::rows() {
                 if context.is_json {
                     print_json(&mut output, row)?;
                 } else {

@@ -1,7 +1,7 @@
 //! Commands and flags of tidings that this version does not have. They are known by name, refused
 //! with exit code 5, and told what there is instead.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
 
 use clap::Args;
 
@@ -14,37 +14,25 @@ pub(crate) struct LaterArgs {
     rest: Vec<OsString>,
 }
 
-/// `serve --http HOST:PORT --data DIR`
+/// `serve --http HOST:PORT`
 #[derive(Args, Debug, Default)]
 pub(crate) struct GatewayArgs {
     #[arg(long, hide = true, value_name = "HOST:PORT")]
     http: Option<String>,
-    #[arg(long, hide = true, value_name = "DIR")]
-    data: Option<PathBuf>,
 }
 
 impl GatewayArgs {
     pub(crate) fn refuse(&self) -> Result<(), Trouble> {
         let instead = "without it: `tidings ls --json` shows the node's state to programs";
-        refuse_flag("--http", self.http.is_some(), instead)?;
-        let instead = "without it: the node keeps messages in memory, as long as it lives";
-        refuse_flag("--data", self.data.is_some(), instead)
+        refuse_flag("--http", self.http.is_some(), instead)
     }
 }
 
 pub(crate) fn queue() -> Trouble {
     refused(
-        "`tidings queue`",
-        "durable queues",
-        "`tidings serve` keeps messages in memory, and `tidings recv --connect` takes them",
-    )
-}
-
-pub(crate) fn dlq() -> Trouble {
-    refused(
-        "`tidings dlq`",
-        "dead letters",
-        "`tidings recv --json` shows each message's attempt, and `tidings ls` what was rejected",
+        "`tidings bench queue`",
+        "measurements of queues",
+        "docs/performance.md says how they are measured meanwhile",
     )
 }
 

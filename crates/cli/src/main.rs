@@ -12,7 +12,9 @@ mod codes;
 mod config;
 mod configure;
 mod context;
+mod data;
 mod diagnose;
+mod dlq;
 mod doctor;
 mod explain;
 mod generate;
@@ -25,6 +27,7 @@ mod print;
 mod progress;
 mod publish;
 mod quantity;
+mod queue;
 mod recv;
 mod reply;
 mod request;
@@ -91,8 +94,8 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Man(args) => generate::man(args, &context),
         Command::Version => version::run(&context),
         Command::Group(args) => group::run(args, &context),
-        Command::Queue(_) => Err(later::queue()),
-        Command::Dlq(_) => Err(later::dlq()),
+        Command::Queue(args) => queue::run(args, &context),
+        Command::Dlq(args) => dlq::run(args, &context),
         Command::Top(_) => Err(later::top()),
         Command::Trace(_) => Err(later::trace()),
         Command::Tls(_) => Err(later::tls()),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use tidings::{Address, Node, Service};
+use tidings::{Address, Node, NodeBuilder, Service};
 
 use crate::{
     config::Config, context::Context, diagnose::trouble, print::Fields, quantity::count,
@@ -29,12 +29,26 @@ pub(crate) enum Keep {
 
 impl NodeArgs {
     pub(crate) fn start(&self, config: &Config, keep: Keep) -> Result<Node, Trouble> {
-        let mut builder =
-            Node::builder().insecure(self.is_insecure(config)).hold(keep == Keep::Channels);
-        if let Some(name) = self.name.as_ref().or(config.name.as_ref()) {
-            builder = builder.name(name);
+        self.start_from(Node::builder(), config, keep)
+    }
+
+    /// The same for a node that was told something before.
+    pub(crate) fn start_from(
+        &self,
+        builder: NodeBuilder,
+        config: &Config,
+        keep: Keep,
+    ) -> Result<Node, Trouble> {
+        self.told(builder, config, keep).start().wait().map_err(|error| trouble(&error))
+    }
+
+    /// What flags and configuration say of the node.
+    pub(crate) fn told(&self, builder: NodeBuilder, config: &Config, keep: Keep) -> NodeBuilder {
+        let builder = builder.insecure(self.is_insecure(config)).hold(keep == Keep::Channels);
+        match self.name.as_ref().or(config.name.as_ref()) {
+            Some(name) => builder.name(name),
+            None => builder,
         }
-        builder.start().wait().map_err(|error| trouble(&error))
     }
 
     pub(crate) fn is_insecure(&self, config: &Config) -> bool {

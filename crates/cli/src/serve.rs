@@ -7,9 +7,10 @@ use tidings::Node;
 use crate::{
     config::Config,
     context::Context,
+    data::DataArgs,
     diagnose::address,
     later::GatewayArgs,
-    node::{self, Keep, NodeArgs},
+    node::{self, NodeArgs},
     print::{self, Fields, Output},
     quantity::count,
     trouble::{Exit, Trouble},
@@ -24,6 +25,8 @@ pub(crate) struct ServeArgs {
     /// Check the configuration and the addresses, and end
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    data: DataArgs,
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
@@ -47,7 +50,7 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<Exit, Trouble> {
         return check(&addresses, &mut output, context);
     }
     let interrupt = context.interrupt()?;
-    let node = args.node.start(&config, Keep::Channels)?;
+    let node = args.data.start(&args.node, &config, context)?;
     let listening = addresses
         .iter()
         .map(|address| node::listen(&node, address))
@@ -117,7 +120,10 @@ fn announce(
             "This node keeps up to {capacity} messages a channel in memory for whoever reads them.\n\
              Ctrl-C ends it. Type next, each in a terminal of its own:\n\n  \
              tidings recv --connect {address}/orders\n  \
-             tidings send {address}/orders \"two soups\"\n"
+             tidings send {address}/orders \"two soups\"\n\n\
+             A queue keeps its messages on the disk:\n\n  \
+             tidings queue pull {address}/jobs --ack\n  \
+             tidings queue push {address}/jobs \"two soups\"\n"
         );
         output.line(text.as_bytes())?;
     }

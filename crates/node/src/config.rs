@@ -1,5 +1,6 @@
 //! The node's configuration: plain data with defaults. Text formats are the command line's.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidings_core::{BreakerConfig, LinkConfig, RetryConfig};
@@ -35,6 +36,11 @@ pub struct NodeConfig {
     pub redelivery: RetryConfig,
     /// How long an idempotency key of an exactly-once channel is remembered at least. Default a day.
     pub dedup_window: Duration,
+    /// The directory in which this node keeps its queues; `None`: it keeps none. Default none.
+    pub data: Option<PathBuf>,
+    /// Whether queues are served although something acknowledged in that directory is damaged: what
+    /// is intact is, and what is not is told. Default no: the node does not start.
+    pub is_quarantining: bool,
     /// Breakers of requests, one a destination.
     pub breaker: BreakerConfig,
 }
@@ -60,6 +66,8 @@ impl Default for NodeConfig {
             },
             redelivery: RetryConfig { attempts_max: 5, ..RetryConfig::default() },
             dedup_window: Duration::from_secs(86_400),
+            data: None,
+            is_quarantining: false,
             breaker: BreakerConfig::default(),
         }
     }

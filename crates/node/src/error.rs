@@ -142,6 +142,25 @@ pub enum BindError {
     /// The transport could not.
     #[error("{0}")]
     Transport(#[from] tidings_transport::BindError),
+    /// Another process has the data directory.
+    #[error("{place} is in use by another process")]
+    DataHeld {
+        /// The directory.
+        place: String,
+    },
+    /// What the data directory holds is damaged, and nothing of it is served; the files are as they
+    /// were.
+    #[error("the data directory is damaged: {what}")]
+    DataDamaged {
+        /// Where, and what is wrong.
+        what: String,
+    },
+    /// The data directory cannot be used.
+    #[error("the data directory cannot be used: {what}")]
+    Data {
+        /// Why.
+        what: String,
+    },
     /// This machine's: the driver thread could not be started.
     #[error("the node could not be started: {0}")]
     Start(std::io::Error),
@@ -151,6 +170,17 @@ pub enum BindError {
     /// The caller's: the node has been closed.
     #[error("the node is closed")]
     Closed,
+}
+
+impl From<tidings_store::OpenError> for BindError {
+    fn from(error: tidings_store::OpenError) -> Self {
+        use tidings_store::OpenError as Store;
+        match error {
+            Store::Held { place } => Self::DataHeld { place },
+            Store::Damaged(_) => Self::DataDamaged { what: error.to_string() },
+            other => Self::Data { what: other.to_string() },
+        }
+    }
 }
 
 /// Opening a channel failed; nothing was opened.

@@ -92,6 +92,8 @@ pub(crate) struct Hub {
     pub is_closing: AtomicBool,
     /// Changes with every connection that is made, lost or refused.
     pub links: tokio::sync::watch::Sender<u64>,
+    /// The queues that this node keeps.
+    pub queues: Option<Arc<crate::queue::Host>>,
     /// Whether some destination has failed, ever.
     has_breakers: AtomicBool,
     inner: Mutex<Inner>,
@@ -143,7 +145,11 @@ pub(crate) fn close_text(code: u16) -> String {
 }
 
 impl Hub {
-    pub fn new(config: NodeConfig, runtime: tokio::runtime::Handle) -> Self {
+    pub fn new(
+        config: NodeConfig,
+        runtime: tokio::runtime::Handle,
+        queues: Option<Arc<crate::queue::Host>>,
+    ) -> Self {
         let node = u128::from(entropy()) << 64 | u128::from(entropy());
         let name = config.name.clone();
         Self {
@@ -162,6 +168,7 @@ impl Hub {
             requesters: Mutex::new(BTreeMap::new()),
             budgets: Mutex::new(Budgets::default()),
             depots: Depots::default(),
+            queues,
             config,
         }
     }

@@ -37,6 +37,7 @@ mod keys;
 mod message;
 mod node;
 mod peer;
+mod queue;
 mod receiver;
 mod replica;
 mod request;
@@ -61,6 +62,11 @@ pub use group::{
 pub use message::{Ack, Message, RawMessage};
 pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
+};
+pub use queue::{
+    DeadLetter, Death, DeathReason, FailedAttempt, LetterId, Pull, PushReceipt, Queue, QueueConfig,
+    QueueDelivery, QueueError, QueueMessage, QueueOverflow, QueuePush, QueueRefusal, QueueStatus,
+    QueueWork, Revival, Totals,
 };
 pub use receiver::{RawBatch, RawReceiver, Recv, RecvBatch};
 pub use replica::{Replica, Replicated};
@@ -92,8 +98,9 @@ struct Readme;
 pub mod prelude {
     pub use crate::{
         Ack, BindError, BreakerState, Codec, Delivery, Diagnose, Message, Node, NodeConfig,
-        OpenError, Order, Overflow, RawMessage, RawReceiver, RawSender, Receipt, Receiver,
-        RecvError, RequestError, RetryConfig, SendError, Sender, Stage,
+        OpenError, Order, Overflow, Queue, QueueConfig, QueueError, RawMessage, RawReceiver,
+        RawSender, Receipt, Receiver, RecvError, RequestError, RetryConfig, SendError, Sender,
+        Stage,
     };
 
     /// A result whose error may be any of the library's.

@@ -141,6 +141,20 @@ impl NodeBuilder {
         self
     }
 
+    /// See [`NodeConfig::data`].
+    #[must_use]
+    pub fn data(mut self, folder: impl Into<std::path::PathBuf>) -> Self {
+        self.config.data = Some(folder.into());
+        self
+    }
+
+    /// See [`NodeConfig::is_quarantining`].
+    #[must_use]
+    pub fn quarantine(mut self, is_quarantining: bool) -> Self {
+        self.config.is_quarantining = is_quarantining;
+        self
+    }
+
     /// See [`NodeConfig::link`].
     #[must_use]
     pub fn link(mut self, link: LinkConfig) -> Self {
@@ -172,13 +186,18 @@ impl Start {
     /// Starts the node on this thread's behalf.
     ///
     /// # Errors
-    /// [`BindError::Start`] where the driver thread cannot be made, [`BindError::Address`].
+    /// [`BindError::Start`] where the driver thread cannot be made, [`BindError::Address`], and
+    /// [`BindError::Data`] where the data directory cannot be used.
     pub fn wait(self) -> Result<Node, BindError> {
         let default = match &self.builder.default {
             Some(address) => Some(address.parse::<Address>()?),
             None => None,
         };
         let config = self.builder.config;
+        let open = |folder: &std::path::PathBuf| {
+            crate::queue::Host::open(folder, config.is_quarantining, crate::hub::entropy())
+        };
+        let queues = config.data.as_ref().map(open).transpose()?;
         let (runtime, driver) = match tokio::runtime::Handle::try_current() {
             Ok(handle) => (handle, None),
             Err(_) => {
@@ -186,9 +205,13 @@ impl Start {
                 (handle, Some(driver))
             }
         };
-        let hub = Arc::new(Hub::new(config, runtime));
+        let hub = Arc::new(Hub::new(config, runtime, queues));
         let inner = Inner { hub, default, driver, locals: AtomicU64::new(0) };
-        Ok(Node { inner: Arc::new(inner) })
+        let node = Node { inner: Arc::new(inner) };
+        if let Some(host) = &node.hub().queues {
+            crate::queue::start(host, &node).map_err(|_| BindError::Closed)?;
+        }
+        Ok(node)
     }
 }
 
@@ -343,7 +366,7 @@ impl Node {
         Request::new(self.hub(), self.target(target), Cow::Owned(body))
     }
 
-    fn target(&self, target: &str) -> Result<Address, OpenError> {
+    pub(crate) fn target(&self, target: &str) -> Result<Address, OpenError> {
         if target.contains("://") {
             return Ok(target.parse()?);
         }

@@ -121,9 +121,12 @@ pub(crate) fn requester(hub: &Arc<Hub>, address: &Address) -> Result<RawSender, 
         return Ok(tx.clone());
     }
     let peer = hub.peer_at(address);
+    // What a queue was told may already be on its disk: it is not told again to the next life of its
+    // node, where it would be there twice.
+    let is_to_queues = channel == crate::queue::QUEUES;
     let spec = OutgoingSpec {
         purpose: Purpose::Request.code(),
-        delivery: Delivery::AtLeastOnce,
+        delivery: if is_to_queues { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce },
         order: Order::None,
         is_rendezvous: false,
         channel: channel.to_owned(),

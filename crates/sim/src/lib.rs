@@ -17,6 +17,7 @@ mod checkers;
 mod clock;
 mod dice;
 mod durable;
+mod durable_queues;
 mod faults;
 mod group;
 mod network;
@@ -51,6 +52,27 @@ pub fn run_store(seed: u64, mutant: u32) -> Option<Violation> {
     tidings_store::sabotage::set(mutant);
     let _ = mutant;
     durable::check(seed)
+}
+
+/// The deliberate bugs of the durable queues.
+pub const QUEUE_MUTANTS: [(u32, &str); 4] = [
+    (30, "what finds no room among the dead letters is dropped"),
+    (50, "a dead letter is committed in two steps"),
+    (51, "a life gives the tokens of the one before again"),
+    (52, "a message does not wait for the one before it of its order key"),
+];
+
+/// Plays the durable queues of one seed over the log and the simulated disk, and says what is
+/// violated.
+#[must_use]
+pub fn run_queues(seed: u64, mutant: u32) -> Option<Violation> {
+    #[cfg(feature = "sabotage")]
+    tidings_store::sabotage::set(mutant);
+    let _ = mutant;
+    let played = catch_unwind(|| durable_queues::check(seed));
+    played.unwrap_or_else(|_| {
+        Some(Violation { invariant: "panic", text: "it panicked".to_owned(), at: 0 })
+    })
 }
 
 /// The deliberate bugs of the core that concern links, with what they break.

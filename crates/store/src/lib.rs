@@ -32,6 +32,7 @@ mod inbox;
 mod log;
 mod mark;
 mod outbox;
+pub mod queue;
 mod record;
 mod recovery;
 #[cfg_attr(feature = "sabotage", doc(hidden))]

@@ -9,6 +9,15 @@ pub const NUMBERS_AGAIN: u32 = 40;
 /// Mutant 41: a damaged group in the middle counts as the torn last one.
 pub const DAMAGE_IS_TORN: u32 = 41;
 
+/// Mutant 30: what finds no room among the dead letters is dropped.
+pub const DEAD_DROPPED: u32 = 30;
+/// Mutant 50: a message leaves its queue with one record and enters the dead letters with another.
+pub const DEAD_IN_TWO_STEPS: u32 = 50;
+/// Mutant 51: a life gives the tokens of the one before again.
+pub const TOKENS_AGAIN: u32 = 51;
+/// Mutant 52: a message does not wait for the one before it of its order key.
+pub const LINE_JUMPED: u32 = 52;
+
 #[cfg(feature = "sabotage")]
 mod switch {
     use std::sync::atomic::{AtomicU32, Ordering};

@@ -238,6 +238,12 @@ impl Store {
         Ok(first)
     }
 
+    /// A ticket for everything that was appended up to a record.
+    #[must_use]
+    pub fn ticket(&self, upto: Lsn) -> Ticket {
+        Ticket::new(upto, upto, Arc::clone(&self.shared))
+    }
+
     fn append_locked(
         &self,
         entries: &[Entry<'_>],
@@ -323,12 +329,6 @@ impl Store {
     /// needs any record in it. Not remembered across openings: say it again after replaying.
     pub fn release(&self, owner: Owner, upto: Lsn) {
         self.shared.lock().log.release(owner, upto);
-    }
-
-    /// What tells when a record that was appended before is safe.
-    #[must_use]
-    pub fn ticket(&self, lsn: Lsn) -> Ticket {
-        Ticket::new(lsn, lsn, Arc::clone(&self.shared))
     }
 
     /// The last number that is flushed.

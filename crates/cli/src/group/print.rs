@@ -61,7 +61,7 @@ impl Printer {
             RawGroupEvent::Left => Shown::Left,
             RawGroupEvent::Refused { text } => {
                 return Err(Trouble::new(
-                    "E0503",
+                    "E0522",
                     format!("the group refuses this member: {text}"),
                 ));
             }

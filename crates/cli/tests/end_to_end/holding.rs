@@ -36,12 +36,12 @@ fn a_bare_tidings_runs_a_node_and_says_what_to_type_next() {
     let folder = Folder::new();
     folder.write("tidings.toml", "[node]\nlisten = [\"unix://./n.sock\"]\n");
     let node = folder.start(&[]);
-    let lines = node.lines(6);
+    let lines = node.lines(11);
     assert_eq!(lines[0], "listening on unix://./n.sock");
     let typed: Vec<&String> =
         lines.iter().filter(|line| line.trim_start().starts_with("tidings ")).collect();
-    assert_eq!(typed.len(), 2, "{lines:?}");
-    for (line, expected) in typed.iter().zip(["recv", "send"]) {
+    assert_eq!(typed.len(), 4, "{lines:?}");
+    for (line, expected) in typed.iter().zip(["recv", "send", "queue pull", "queue push"]) {
         assert!(line.contains(expected) && line.contains("unix://./n.sock/"), "{line}");
     }
     // They work as they stand.
@@ -51,6 +51,10 @@ fn a_bare_tidings_runs_a_node_and_says_what_to_type_next() {
     let words: Vec<&str> = typed[0].split_whitespace().skip(1).collect();
     let got = folder.run(&[&words[..], &["-n", "1"]].concat()).expect(0);
     assert_eq!(got.text(), "two soups\n");
+    let push: Vec<&str> = typed[3].split_whitespace().skip(1).take(3).collect();
+    folder.run(&[&push[..], &["two soups"]].concat()).expect(0);
+    let pull: Vec<&str> = typed[2].split_whitespace().skip(1).collect();
+    assert_eq!(folder.run(&pull).expect(0).text(), "two soups\n");
     node.signal(Signal::INT);
     let done = node.wait().expect(130);
     assert!(done.stderr.contains("2 messages in notes that nobody took"), "{}", done.stderr);

@@ -7,6 +7,7 @@ mod configuration;
 mod durable;
 mod holding;
 mod losses;
+mod queues;
 mod requests;
 mod sending;
 mod stage;

@@ -58,7 +58,11 @@ impl Folder {
                 command.env_remove(name);
             }
         }
-        command.args(args).current_dir(&self.0).env("XDG_CONFIG_HOME", self.path("none"));
+        command
+            .args(args)
+            .current_dir(&self.0)
+            .env("XDG_CONFIG_HOME", self.path("none"))
+            .env("XDG_STATE_HOME", self.path("state"));
         command
     }
 

@@ -1,6 +1,7 @@
 //! Codes, kinds, faults and hints of the errors. The long texts are the command line's.
 
 use super::*;
+use crate::queue::{QueueError, QueueRefusal};
 
 const fn row(
     code: &'static str,
@@ -54,6 +55,9 @@ impl Diagnose for BindError {
                 Transport::Denied { .. } => row("E0108", "Denied", false, Fault::System),
                 other => row("E0109", "Bind", other.is_retryable(), Fault::System),
             },
+            Self::DataHeld { .. } => row("E0501", "DataHeld", true, Fault::System),
+            Self::DataDamaged { .. } => row("E0502", "DataDamaged", false, Fault::System),
+            Self::Data { .. } => row("E0503", "Data", false, Fault::System),
             Self::Start(_) => row("E0104", "Start", true, Fault::System),
             Self::InsideRuntime => INSIDE_RUNTIME,
             Self::Closed => CLOSED,
@@ -98,13 +102,13 @@ impl Diagnose for SendError {
 impl Diagnose for GroupError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
-            Self::Timeout { .. } => row("E0501", "GroupTimeout", true, Fault::Network),
-            Self::Unknown { .. } => row("E0502", "GroupUnknown", false, Fault::Network),
-            Self::Refused { .. } => row("E0503", "JoinRefused", false, Fault::Caller),
-            Self::Excluded { .. } => row("E0504", "Excluded", true, Fault::Network),
+            Self::Timeout { .. } => row("E0520", "GroupTimeout", true, Fault::Network),
+            Self::Unknown { .. } => row("E0521", "GroupUnknown", false, Fault::Network),
+            Self::Refused { .. } => row("E0522", "JoinRefused", false, Fault::Caller),
+            Self::Excluded { .. } => row("E0523", "Excluded", true, Fault::Network),
             Self::TooLarge { .. } => row("E0202", "TooLarge", false, Fault::Caller),
             Self::Config { .. } => row("E0301", "Guarantee", false, Fault::Caller),
-            Self::NoAddress => row("E0505", "NoAddress", false, Fault::Caller),
+            Self::NoAddress => row("E0524", "NoAddress", false, Fault::Caller),
             Self::Address(error) => of_address(error),
             Self::InsideRuntime => INSIDE_RUNTIME,
             Self::Ended => CLOSED,
@@ -140,6 +144,38 @@ impl Diagnose for RequestError {
     }
 }
 
+impl Diagnose for QueueError {
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::Refused { refusal, .. } => of_refusal(*refusal),
+            Self::Unknown { .. } => row("E0205", "Unknown", false, Fault::Network),
+            Self::Request(error) => error.diagnosis(),
+            Self::NoQueues { .. } => row("E0504", "NoQueues", false, Fault::Peer),
+            Self::Decode(_) => row("E0402", "Decode", false, Fault::Peer),
+            Self::InsideRuntime => INSIDE_RUNTIME,
+            Self::Closed => CLOSED,
+        }
+    }
+}
+
+fn of_refusal(refusal: QueueRefusal) -> Diagnosis {
+    match refusal {
+        QueueRefusal::NoQueue => row("E0505", "NoQueue", false, Fault::Caller),
+        QueueRefusal::Invalid => row("E0506", "BadMessage", false, Fault::Caller),
+        QueueRefusal::Full => row("E0507", "QueueFull", true, Fault::Peer),
+        QueueRefusal::TooLarge => row("E0202", "TooLarge", false, Fault::Caller),
+        QueueRefusal::Stale => row("E0508", "Stale", false, Fault::Caller),
+        QueueRefusal::DedupFull => row("E0509", "DedupFull", true, Fault::Peer),
+        QueueRefusal::KeyTooOld | QueueRefusal::Unknown => {
+            row("E0205", "Unknown", false, Fault::Network)
+        }
+        QueueRefusal::DiskFull => row("E0510", "DiskFull", true, Fault::System),
+        QueueRefusal::Stopped => row("E0511", "LogStopped", false, Fault::System),
+        QueueRefusal::Damaged => row("E0502", "DataDamaged", false, Fault::System),
+        QueueRefusal::Malformed => row("E0402", "Decode", false, Fault::Peer),
+    }
+}
+
 /// What to try, where a sentence helps.
 pub(super) fn hint_of(code: &str) -> Option<String> {
     let hint = match code {
@@ -158,10 +194,19 @@ pub(super) fn hint_of(code: &str) -> Option<String> {
         "E0209" | "E0210" => {
             "check that the node runs and the address is right, or give it more time"
         }
-        "E0501" => "check that the contacts run, and that a majority of the members is reachable",
-        "E0502" => "join again, and see whether it was delivered before you send it anew",
-        "E0504" => "join again: the state comes with it",
-        "E0505" => "listen first: node.listen(..), or --listen",
+        "E0520" => "check that the contacts run, and that a majority of the members is reachable",
+        "E0521" => "join again, and see whether it was delivered before you send it anew",
+        "E0523" => "join again: the state comes with it",
+        "E0524" => "listen first: node.listen(..), or --listen",
+        "E0501" => "end the other process, or take another directory",
+        "E0502" => "keep a copy; then start with --quarantine to serve what is intact",
+        "E0504" => "ask a node that has a data directory, like `tidings serve`",
+        "E0507" => "wait for the consumers, raise the queue's bounds, or choose another overflow",
+        "E0508" => {
+            "nothing: another consumer has it, or it is done; work faster, or take longer leases"
+        }
+        "E0510" => "make room on the disk; acknowledging and draining go on meanwhile",
+        "E0511" => "look at the disk, then start the node again",
         "E0901" => "use .await there; .wait() is for plain threads",
         _ => return None,
     };

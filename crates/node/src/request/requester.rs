@@ -24,6 +24,11 @@ impl Requester {
         Ok(Self { hub: hub.clone(), address, tx })
     }
 
+    /// Whether there ever was a connection: if not, nothing can have arrived.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.tx.peer().lock().link.stats().sessions > 0
+    }
+
     /// As [`crate::Node::raw_request`].
     pub fn request<'a>(&self, body: &'a [u8]) -> Request<'a> {
         let address = Ok(self.address.clone());

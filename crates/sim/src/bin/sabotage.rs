@@ -4,7 +4,13 @@
 
 use std::process::ExitCode;
 
-use tidings_sim::{GROUP_MUTANTS, MUTANTS, Options, STORE_MUTANTS, World, run, run_store};
+use tidings_sim::{
+    GROUP_MUTANTS, MUTANTS, Options, QUEUE_MUTANTS, STORE_MUTANTS, Violation, World, run,
+    run_queues, run_store,
+};
+
+/// Plays a seed with a mutant.
+type Play = fn(u64, u32) -> Option<Violation>;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic is one way of being caught
@@ -35,11 +41,13 @@ fn main() -> ExitCode {
             }
         }
     }
-    for (mutant, what) in STORE_MUTANTS {
+    let store = STORE_MUTANTS.map(|(mutant, what)| (mutant, what, run_store as Play));
+    let queues = QUEUE_MUTANTS.map(|(mutant, what)| (mutant, what, run_queues as Play));
+    for (mutant, what, play) in store.into_iter().chain(queues) {
         if !chosen.is_empty() && !chosen.contains(&u64::from(mutant)) {
             continue;
         }
-        let caught = (0..limit).find_map(|seed| Some((seed, run_store(seed, mutant)?.invariant)));
+        let caught = (0..limit).find_map(|seed| Some((seed, play(seed, mutant)?.invariant)));
         match caught {
             Some((seed, invariant)) => {
                 println!("mutant {mutant:2}  seed {seed:5}  {invariant:5}  {what}");
@@ -57,7 +65,8 @@ fn main() -> ExitCode {
     let dirty = [(World::Links, seeds_needed[0]), (World::Group, seeds_needed[1])]
         .into_iter()
         .find_map(is_dirty)
-        .or_else(|| (0..limit).find_map(|seed| run_store(seed, 0)));
+        .or_else(|| (0..limit).find_map(|seed| run_store(seed, 0)))
+        .or_else(|| (0..limit).find_map(|seed| run_queues(seed, 0)));
     match &dirty {
         Some(violation) => println!("no mutant  NOT CLEAN: {violation:?}"),
         None => {
