@@ -11,6 +11,8 @@ pub enum Sitter {
     Inproc,
     /// A Unix socket.
     Unix,
+    /// Shared memory.
+    Shm,
     /// TCP over IPv4.
     Tcp,
     /// TCP over IPv6.
@@ -21,7 +23,8 @@ pub enum Sitter {
 
 impl Sitter {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Inproc, Self::Unix, Self::Tcp, Self::Tcp6, Self::Udp];
+    pub const ALL: [Self; 6] =
+        [Self::Inproc, Self::Unix, Self::Shm, Self::Tcp, Self::Tcp6, Self::Udp];
 
     /// Whether packets may be lost on the way.
     #[must_use]
@@ -37,9 +40,10 @@ impl Sitter {
         let folder = std::env::temp_dir().join(format!("tidings-exam-{process}-{number}"));
         let address = match self {
             Self::Inproc => format!("inproc://exam-{process}-{number}"),
-            Self::Unix => {
+            Self::Unix | Self::Shm => {
                 std::fs::create_dir_all(&folder).unwrap();
-                format!("unix://{}/node.sock", folder.display())
+                let scheme = if self == Self::Unix { "unix" } else { "shm" };
+                format!("{scheme}://{}/node.sock", folder.display())
             }
             // All of 127.0.0.0/8 is loopback: an address of our own makes every port our own.
             Self::Tcp => format!("tcp://{}:{}", own_address(number), own_port(number)),

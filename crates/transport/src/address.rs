@@ -12,8 +12,8 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest channel name.
 const CHANNEL_MAX: usize = 255;
 /// Schemes that have a meaning but no transport yet.
-const NOT_BUILT: [&str; 10] =
-    ["shm", "mq", "pipe", "tls", "quic", "mcast", "log", "nats", "amqp", "kafka"];
+const NOT_BUILT: [&str; 9] =
+    ["mq", "pipe", "tls", "quic", "mcast", "log", "nats", "amqp", "kafka"];
 
 /// A transport that this crate has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub enum Scheme {
     Inproc,
     /// A Unix stream socket in the file system.
     Unix,
+    /// Memory shared with another process, set up over a Unix socket in the file system.
+    Shm,
     /// TCP over IPv4 or IPv6.
     Tcp,
     /// UDP over IPv4 or IPv6, one connected socket a peer.
@@ -29,13 +31,14 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [Self; 4] = [Self::Inproc, Self::Unix, Self::Tcp, Self::Udp];
+    const ALL: [Self; 5] = [Self::Inproc, Self::Unix, Self::Shm, Self::Tcp, Self::Udp];
 
     /// The word before `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inproc => "inproc",
             Self::Unix => "unix",
+            Self::Shm => "shm",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         }
@@ -72,6 +75,7 @@ pub struct Address {
 pub(crate) enum Place {
     Inproc(String),
     Unix(String),
+    Shm(String),
     Tcp(Host),
     Udp(Host),
 }
@@ -163,7 +167,7 @@ impl Address {
                 Host::Ip(ip) => ip.set_port(port),
                 Host::Name { port: old, .. } => *old = port,
             },
-            Place::Inproc(_) | Place::Unix(_) => {}
+            Place::Inproc(_) | Place::Unix(_) | Place::Shm(_) => {}
         }
         address
     }
@@ -173,6 +177,7 @@ impl Address {
         match self.place {
             Place::Inproc(_) => Scheme::Inproc,
             Place::Unix(_) => Scheme::Unix,
+            Place::Shm(_) => Scheme::Shm,
             Place::Tcp(_) => Scheme::Tcp,
             Place::Udp(_) => Scheme::Udp,
         }
@@ -188,11 +193,11 @@ impl Address {
         self.channel.as_deref()
     }
 
-    /// Whether it cannot leave this host: unix, inproc, a loopback IP, or the name `localhost`.
+    /// Whether it cannot leave this host: unix, shm, inproc, a loopback IP, or the name `localhost`.
     /// Other names are not resolved and count as outside.
     pub fn is_loopback(&self) -> bool {
         match &self.place {
-            Place::Inproc(_) | Place::Unix(_) => true,
+            Place::Inproc(_) | Place::Unix(_) | Place::Shm(_) => true,
             Place::Tcp(Host::Ip(ip)) | Place::Udp(Host::Ip(ip)) => {
                 ip.ip().to_canonical().is_loopback()
             }
@@ -220,7 +225,7 @@ impl fmt::Display for Address {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inproc(text) | Self::Unix(text) => f.write_str(text),
+            Self::Inproc(text) | Self::Unix(text) | Self::Shm(text) => f.write_str(text),
             Self::Tcp(Host::Ip(ip)) | Self::Udp(Host::Ip(ip)) => write!(f, "{ip}"),
             Self::Tcp(Host::Name { name, port }) | Self::Udp(Host::Name { name, port }) => {
                 write!(f, "{name}:{port}")
@@ -237,11 +242,11 @@ impl FromStr for Address {
             return Err(AddressError::NoScheme { text: text.to_owned() });
         };
         let scheme = parse_scheme(scheme)?;
-        if rest.is_empty() || rest.starts_with('/') && scheme != Scheme::Unix {
+        if rest.is_empty() || rest.starts_with('/') && !matches!(scheme, Scheme::Unix | Scheme::Shm) {
             return Err(AddressError::NoAuthority { text: text.to_owned() });
         }
         let (authority, channel) = match scheme {
-            Scheme::Unix => split_at_socket_file(rest)?,
+            Scheme::Unix | Scheme::Shm => split_at_socket_file(rest)?,
             Scheme::Inproc | Scheme::Tcp | Scheme::Udp => match rest.split_once('/') {
                 Some((authority, channel)) => (authority, Some(channel)),
                 None => (rest, None),
@@ -250,6 +255,7 @@ impl FromStr for Address {
         let place = match scheme {
             Scheme::Inproc => Place::Inproc(parse_name(authority)?),
             Scheme::Unix => Place::Unix(parse_path(authority)?),
+            Scheme::Shm => Place::Shm(parse_path(authority)?),
             Scheme::Tcp => Place::Tcp(parse_host(authority, text)?),
             Scheme::Udp => Place::Udp(parse_host(authority, text)?),
         };

@@ -43,6 +43,8 @@ mod error;
 mod inproc;
 mod options;
 mod resolve;
+mod ring;
+mod shm;
 mod socket;
 mod stream;
 mod sys;
@@ -60,6 +62,7 @@ pub use options::Options;
 pub use wake::Wake;
 
 use address::Place;
+use stream::StreamConnection;
 
 /// Opens a connection to whoever listens at `address`.
 ///
@@ -77,6 +80,7 @@ pub async fn connect(
     match address.place() {
         Place::Inproc(name) => inproc::connect(address, name),
         Place::Unix(path) => unix::connect(address, path, options).await,
+        Place::Shm(path) => shm::connect(address, path, options).await,
         Place::Tcp(host) => tcp::connect(address, host, options).await,
         Place::Udp(host) => udp::connect(address, host, options).await,
     }
@@ -91,7 +95,8 @@ pub async fn connect(
 pub async fn bind(address: &Address, options: &Options) -> Result<Arc<dyn Listener>, BindError> {
     match address.place() {
         Place::Inproc(name) => inproc::bind(address, name, options),
-        Place::Unix(path) => unix::bind(address, path, options),
+        Place::Unix(path) => unix::bind(address, path, options, StreamConnection::open),
+        Place::Shm(path) => shm::bind(address, path, options),
         Place::Tcp(host) => tcp::bind(address, host, options).await,
         Place::Udp(host) => udp::bind(address, host, options).await,
     }

@@ -20,7 +20,7 @@ macro_rules! sit {
     };
 }
 
-sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
+sit!(Inproc as inproc, Unix as unix, Shm as shm, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
     a_datagram_is_whole_or_refused,
     a_datagram_peer_may_come_later,
     a_full_stream_would_block_and_loses_nothing,

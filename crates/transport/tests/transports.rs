@@ -33,6 +33,7 @@ fn addresses() -> Vec<Address> {
         "tcp://127.0.0.1:0/x".to_owned(),
         "tcp://localhost:0/x".to_owned(),
         format!("unix://{}/x", file.display()),
+        format!("shm://{}.shm.sock/x", file.display()),
         format!("inproc://exam-{number}/x"),
         "udp://127.0.0.1:0/x".to_owned(),
         "udp://localhost:0/x".to_owned(),

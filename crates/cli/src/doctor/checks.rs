@@ -235,7 +235,7 @@ fn listen_address(text: &str) -> Check {
     let bound = match address.scheme() {
         Scheme::Tcp => TcpListener::bind(place).map(drop),
         Scheme::Udp => UdpSocket::bind(place).map(drop),
-        Scheme::Unix | Scheme::Inproc => return socket_file(text, place),
+        Scheme::Unix | Scheme::Shm | Scheme::Inproc => return socket_file(text, place),
     };
     match bound {
         Ok(()) => Check::ok(WHAT, format!("{address} is free")),

@@ -1,9 +1,17 @@
-//! The only folder with `unsafe`: what the safe interfaces of bytes and tokio cannot express.
+//! The only folder with `unsafe`: what the safe interfaces of bytes, tokio and rustix
+//! cannot express.
 //! Holds no logic.
 #![expect(unsafe_code, reason = "this folder exists to keep every unsafe block in one place")]
 
+mod mapping;
 mod receive;
 mod register;
 
-pub(crate) use receive::receive_into;
+/// The atomics of shared memory; `tests/loom.rs` has others in their place.
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+}
+
+pub(crate) use mapping::{Lane, Mapping, Side, make_memory, map_memory};
+pub(crate) use receive::{make_room, receive_into};
 pub(crate) use register::register;

@@ -16,11 +16,8 @@ const ROOM_MIN: usize = 16 << 10;
 /// Uses the spare room of `into`; if that is less than 16 KiB (or `max`, if smaller), makes room for
 /// `max` first.
 pub(crate) fn receive_into(fd: BorrowedFd<'_>, into: &mut BytesMut, max: usize) -> Result<usize> {
-    if into.capacity() - into.len() < max.min(ROOM_MIN) {
-        into.reserve(max);
-    }
+    let room = make_room(into, max);
     let spare = into.spare_capacity_mut();
-    let room = spare.len().min(max);
     let received = loop {
         match recv(fd, &mut spare[..room], RecvFlags::DONTWAIT) {
             Ok((filled, _)) => break filled.0.len(),
@@ -33,6 +30,14 @@ pub(crate) fn receive_into(fd: BorrowedFd<'_>, into: &mut BytesMut, max: usize) 
     // `into.len()`, so the first `len` bytes are initialised, and `len` is within the capacity.
     unsafe { into.set_len(len) };
     Ok(received)
+}
+
+/// How much may be appended to `into` at once, after it has grown if there was hardly any room.
+pub(crate) fn make_room(into: &mut BytesMut, max: usize) -> usize {
+    if into.capacity() - into.len() < max.min(ROOM_MIN) {
+        into.reserve(max);
+    }
+    (into.capacity() - into.len()).min(max)
 }
 
 #[cfg(test)]

@@ -1,0 +1,507 @@
+//! Shared memory: a ring of bytes each way in memory that two processes map, set up and watched
+//! over a Unix socket. Who listens and connects is the Unix socket's affair.
+//!
+//! The one who connects makes the memory (a memfd, without a name anywhere) and hands its descriptor
+//! over with a [`Greeting`]. From then on the socket carries no data: its bytes are a *doorbell*,
+//! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
+
+use std::{
+    io::{self, ErrorKind, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, Shutdown, recvmsg, send, sendmsg, shutdown,
+    },
+};
+
+use crate::{
+    address::Address,
+    connection::{Connection, Listener, Ready, Received, Shape, Want},
+    error::{BindError, ConnectError},
+    options::Options,
+    ring::{Consumer, Corrupt, Producer},
+    socket::{Direction, Socket, lock},
+    sys::{self, Lane, Mapping, Side},
+    unix,
+    wake::Wake,
+};
+
+/// Room in the ring of each direction. More of it than the processors' caches hold is slower.
+const LANE_LEN: usize = 1 << 20;
+/// What a peer may ask us to map for a direction.
+const LANE_LEN_MAX: u64 = 64 << 20;
+/// So many looks in vain are made at the ring alone before the socket is asked if the peer lives.
+const LOOKS_MAX: u32 = 64;
+/// So many bells in a row are answered in one poll; a peer may ring without a reason.
+const BELLS_MAX: u32 = 16;
+/// A thread that shares its connection with a task, or waits to write beside one that waits to read,
+/// looks again after this long: the other may have heard the bell that was meant for it.
+const SHARED_NAP: Duration = Duration::from_millis(20);
+
+pub(crate) async fn connect(
+    address: &Address,
+    path: &str,
+    options: &Options,
+) -> Result<Arc<dyn Connection>, ConnectError> {
+    let failed = |cause| ConnectError::from_io(address, cause, options.connect_timeout);
+    let socket = unix::open(address, path, options).await?;
+    let (memory, mapping) = sys::make_memory(LANE_LEN).map_err(|error| failed(error.into()))?;
+    Greeting { lane_len: LANE_LEN as u64 }.send(&socket, &memory).map_err(failed)?;
+    let connection = RingConnection::new(socket, format!("shm://{path}")).map_err(failed)?;
+    let _ = connection.ends.set(Ends::new(&mapping, Side::Maker));
+    Ok(Arc::new(connection))
+}
+
+pub(crate) fn bind(
+    address: &Address,
+    path: &str,
+    options: &Options,
+) -> Result<Arc<dyn Listener>, BindError> {
+    unix::bind(address, path, options, |socket, peer| {
+        Ok(Arc::new(RingConnection::new(socket, peer)?))
+    })
+}
+
+/// The first and only message on the socket: which ring is in the memory that comes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Greeting {
+    lane_len: u64,
+}
+
+impl Greeting {
+    const LEN: usize = 16;
+    /// The last byte is the version of the ring's layout.
+    const MAGIC: [u8; 8] = *b"tidring\x01";
+
+    fn send(self, socket: &OwnedFd, memory: &OwnedFd) -> io::Result<()> {
+        let mut text = [0; Self::LEN];
+        text[..8].copy_from_slice(&Self::MAGIC);
+        text[8..].copy_from_slice(&self.lane_len.to_le_bytes());
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [memory.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        // A fresh socket has room for a few bytes, which go as one.
+        sendmsg(socket, &[IoSlice::new(&text)], &mut control, flags)?;
+        Ok(())
+    }
+
+    /// What the peer has sent, and the memory; the end of the stream is `UnexpectedEof`.
+    fn receive(socket: &Socket) -> io::Result<(Self, OwnedFd)> {
+        let strange = || io::Error::new(ErrorKind::InvalidData, "the peer does not speak shm");
+        let mut text = [0; Self::LEN];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut slices = [IoSliceMut::new(&mut text)];
+        let received = loop {
+            match recvmsg(socket.fd(), &mut slices, &mut control, flags) {
+                Err(Errno::INTR) => {}
+                done => break done?,
+            }
+        };
+        // Whatever descriptors came are taken, so that those that are not kept are closed.
+        let mut fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let memory = fds.by_ref().flatten().next();
+        match (received.bytes, memory, text.split_at(8)) {
+            (0, ..) => Err(ErrorKind::UnexpectedEof.into()),
+            (Self::LEN, Some(memory), (magic, len)) if magic == Self::MAGIC => {
+                let lane_len = u64::from_le_bytes(len.try_into().map_err(|_| strange())?);
+                if lane_len > LANE_LEN_MAX {
+                    return Err(strange());
+                }
+                Ok((Self { lane_len }, memory))
+            }
+            (..) => Err(strange()),
+        }
+    }
+}
+
+/// This process's ends of the two rings.
+#[derive(Debug)]
+struct Ends {
+    producer: Mutex<Producer>,
+    consumer: Mutex<Consumer>,
+}
+
+impl Ends {
+    fn new(mapping: &Arc<Mapping>, side: Side) -> Self {
+        let other = if side == Side::Maker { Side::Guest } else { Side::Maker };
+        Self {
+            producer: Mutex::new(Producer::new(Lane::written_by(side, mapping))),
+            consumer: Mutex::new(Consumer::new(Lane::written_by(other, mapping))),
+        }
+    }
+
+    /// Asks the peer to ring when it has made progress.
+    fn ask(&self, want: Want) {
+        if want.read {
+            lock(&self.consumer).ask_for_bytes();
+        }
+        if want.write {
+            lock(&self.producer).ask_for_room();
+        }
+    }
+
+    fn is_awake(&self, want: Want) {
+        if want.read {
+            lock(&self.consumer).is_awake();
+        }
+        if want.write {
+            lock(&self.producer).is_awake();
+        }
+    }
+
+    /// What a call would get on with. Marks that make no sense are for the call to find.
+    fn ready(&self, want: Want) -> Ready {
+        Ready {
+            read: want.read && lock(&self.consumer).ready(1) != Ok(0),
+            write: want.write && lock(&self.producer).room(1) != Ok(0),
+            woken: false,
+        }
+    }
+}
+
+/// The tasks that wait for the one doorbell of a connection.
+#[derive(Debug, Default)]
+struct Tasks {
+    reader: Mutex<Option<Waker>>,
+    writer: Mutex<Option<Waker>>,
+}
+
+impl Tasks {
+    fn slot(&self, direction: Direction) -> &Mutex<Option<Waker>> {
+        match direction {
+            Direction::Read => &self.reader,
+            Direction::Write => &self.writer,
+        }
+    }
+
+    fn remember(&self, direction: Direction, waker: &Waker) {
+        let mut slot = lock(self.slot(direction));
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    fn wake_one(&self, direction: Direction) {
+        let waker = lock(self.slot(direction)).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl std::task::Wake for Tasks {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_one(Direction::Read);
+        self.wake_one(Direction::Write);
+    }
+}
+
+/// One connection over a pair of rings.
+#[derive(Debug)]
+pub(crate) struct RingConnection {
+    socket: Socket,
+    peer: String,
+    /// Empty until the peer's memory has come, at the end that was connected to.
+    ends: OnceLock<Ends>,
+    /// The peer is gone, or this end was shut down. What is in the ring may still be read.
+    is_over: AtomicBool,
+    looks: AtomicU32,
+    tasks: Arc<Tasks>,
+    /// Wakes the tasks; kept, so that to wait allocates nothing.
+    both: Waker,
+}
+
+impl RingConnection {
+    fn new(socket: OwnedFd, peer: String) -> io::Result<Self> {
+        let tasks = Arc::new(Tasks::default());
+        Ok(Self {
+            socket: Socket::new(socket)?,
+            peer,
+            ends: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
+            both: Waker::from(tasks.clone()),
+            tasks,
+        })
+    }
+
+    /// The rings, as soon as the peer's memory is here.
+    fn ends(&self) -> io::Result<&Ends> {
+        if let Some(ends) = self.ends.get() {
+            return Ok(ends);
+        }
+        let met = Greeting::receive(&self.socket).and_then(|(greeting, memory)| {
+            let lane_len = usize::try_from(greeting.lane_len).unwrap_or(usize::MAX);
+            Ok(sys::map_memory(memory.as_fd(), lane_len)?)
+        });
+        match met {
+            // If another thread was faster, there were two greetings: the first counts.
+            Ok(mapping) => Ok(self.ends.get_or_init(|| Ends::new(&mapping, Side::Guest))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ends.get().ok_or_else(|| error)
+            }
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn try_write(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
+        if self.is_over.load(Ordering::Acquire) {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let mut producer = lock(&self.ends()?.producer);
+        let slices = packets.as_flattened();
+        let written = producer.write(slices, || self.ring_peer());
+        drop(producer);
+        match written {
+            Ok(0) if slices.iter().any(|slice| !slice.is_empty()) => {
+                self.look_round();
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Ok(len) => Ok(len),
+            Err(corrupt) => Err(self.break_off(corrupt)),
+        }
+    }
+
+    fn try_read(&self, into: &mut BytesMut, max: usize) -> io::Result<Received> {
+        if max == 0 {
+            // A read of nothing would look like the end of the stream.
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        // Before the look into the ring: what the peer wrote before its end must not be missed.
+        let is_over = self.is_over.load(Ordering::Acquire);
+        let end = Received { len: 0, stride: 0 };
+        let ends = match self.ends() {
+            Ok(ends) => ends,
+            Err(error) if is_over || error.kind() == ErrorKind::UnexpectedEof => return Ok(end),
+            Err(error) => return Err(error),
+        };
+        let mut consumer = lock(&ends.consumer);
+        let read = match consumer.ready(max) {
+            Ok(0) => Ok(0),
+            Ok(_) => {
+                let max = sys::make_room(into, max);
+                consumer.read(into, max, || self.ring_peer())
+            }
+            Err(corrupt) => Err(corrupt),
+        };
+        drop(consumer);
+        match read {
+            Ok(0) if is_over => Ok(end),
+            Ok(0) => {
+                self.look_round();
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Ok(len) => Ok(Received { len, stride: len }),
+            Err(corrupt) => Err(self.break_off(corrupt)),
+        }
+    }
+
+    /// Rings the doorbell at the other end. If it is full of rings it is ringing.
+    fn ring_peer(&self) {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match send(self.socket.fd(), &[1], flags) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.is_over.store(true, Ordering::Release),
+        }
+    }
+
+    /// Answers our own doorbell: true if it rang, or if the peer has gone.
+    fn hear(&self) -> bool {
+        if self.ends.get().is_none() {
+            let met = self.ends().map(drop).map_err(|error| error.kind());
+            return met != Err(ErrorKind::WouldBlock);
+        }
+        let mut rings = [0; 256];
+        let heard = rustix::net::recv(self.socket.fd(), &mut rings[..], RecvFlags::DONTWAIT);
+        match heard {
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            Ok((1.., _)) => true,
+            Ok((0, _)) | Err(_) => {
+                self.is_over.store(true, Ordering::Release);
+                true
+            }
+        }
+    }
+
+    /// Now and then, for those who look at the ring alone: whether the peer is still there.
+    fn look_round(&self) {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if looks.is_multiple_of(LOOKS_MAX) && self.hear() && !self.socket.is_parked() {
+            self.both.wake_by_ref(); // it may have rung for a task
+        }
+    }
+
+    fn break_off(&self, _: Corrupt) -> io::Error {
+        self.end();
+        io::Error::new(ErrorKind::InvalidData, "the peer has spoilt the shared memory")
+    }
+
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        // Fails only if the peer ended it first, which is what was wanted.
+        let _ = shutdown(self.socket.fd(), Shutdown::Both);
+    }
+
+    /// Makes `attempt` until it does not block, waiting for the bell in between.
+    fn poll_ring<T>(
+        &self,
+        cx: &Context<'_>,
+        direction: Direction,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let want = match direction {
+            Direction::Read => Want { read: true, write: false },
+            Direction::Write => Want { read: false, write: true },
+        };
+        for _ in 0..BELLS_MAX {
+            if !self.socket.is_parked()
+                && let Some(done) = unless_blocked(attempt())
+            {
+                return Poll::Ready(done);
+            }
+            // From here on nothing is missed: not `unpark`, not the bell.
+            self.tasks.remember(direction, cx.waker());
+            if !self.socket.is_parked()
+                && let Some(ends) = self.ends.get()
+            {
+                ends.ask(want);
+                if let Some(done) = unless_blocked(attempt()) {
+                    ends.is_awake(want);
+                    return Poll::Ready(done);
+                }
+            }
+            let mut both = Context::from_waker(&self.both);
+            let heard = self.socket.poll_io(&mut both, Direction::Read, || {
+                if self.hear() { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
+            });
+            ready!(heard)?;
+            self.tasks.wake_one(match direction {
+                Direction::Read => Direction::Write,
+                Direction::Write => Direction::Read,
+            });
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn unless_blocked<T>(attempt: io::Result<T>) -> Option<io::Result<T>> {
+    match attempt {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        done => Some(done),
+    }
+}
+
+impl Connection for RingConnection {
+    fn shape(&self) -> Shape {
+        Shape::Stream
+    }
+
+    fn peer(&self) -> String {
+        self.peer.clone()
+    }
+
+    fn try_send(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
+        self.try_write(packets)
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        packets: &[[IoSlice<'_>; 2]],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_ring(cx, Direction::Write, || self.try_write(packets))
+    }
+
+    fn try_recv(&self, into: &mut BytesMut, max: usize) -> io::Result<Received> {
+        self.try_read(into, max)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<Received>> {
+        self.poll_ring(cx, Direction::Read, || self.try_read(into, max))
+    }
+
+    fn unpark(&self) -> io::Result<()> {
+        self.socket.unpark()?;
+        self.both.wake_by_ref();
+        Ok(())
+    }
+
+    fn park(&self) {
+        self.socket.park();
+    }
+
+    fn wait(&self, want: Want, wake: &Wake, timeout: Option<Duration>) -> io::Result<Ready> {
+        if !want.read && !want.write {
+            return self.socket.wait(want, wake, timeout);
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let bell = Want { read: true, write: false };
+        loop {
+            if self.is_over.load(Ordering::Acquire) {
+                return Ok(Ready { read: want.read, write: want.write, woken: false });
+            }
+            if let Ok(ends) = self.ends() {
+                ends.ask(want);
+                let ready = ends.ready(want);
+                if ready != Ready::default() {
+                    ends.is_awake(want);
+                    return Ok(ready);
+                }
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let is_shared = !want.read || !self.socket.is_parked();
+            let nap = if is_shared { Some(SHARED_NAP) } else { None };
+            let nap = left.into_iter().chain(nap).min();
+            let seen = self.socket.wait(bell, wake, nap)?;
+            if seen.read && self.hear() && !self.socket.is_parked() {
+                self.both.wake_by_ref();
+            }
+            if seen.woken {
+                return Ok(Ready { woken: true, ..Ready::default() });
+            }
+            let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+            if is_late && !seen.read || left == Some(Duration::ZERO) {
+                return Ok(Ready::default());
+            }
+        }
+    }
+
+    fn shutdown(&self) {
+        self.end();
+    }
+}
+
+
+
