@@ -17,7 +17,7 @@ use crate::sys::{
 };
 
 /// A value alone on its cache lines: two of 64 bytes, because processors fetch them in pairs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub(crate) struct Alone<T>(T);
 
@@ -30,7 +30,7 @@ impl<T> std::ops::Deref for Alone<T> {
 }
 
 /// What the two ends of a lane tell each other. All zero at the beginning.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Marks {
     /// How far the writer has written.

@@ -505,3 +505,6 @@ impl Connection for RingConnection {
 
 
 
+
+#[cfg(test)]
+mod tests;
