@@ -219,7 +219,7 @@ fn measure(case: &Case) -> Result<Measure, Trouble> {
         (End::Raw, _) => raw::round_trips(case, &address),
     };
     child.stop();
-    if let Some(path) = case.endpoint.strip_prefix("unix://") {
+    if let Some(path) = case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock")) {
         let _ = std::fs::remove_file(path); // the far end was killed, it could not
     }
     measure
