@@ -41,7 +41,9 @@ mod address;
 mod connection;
 mod error;
 mod inproc;
+mod mq;
 mod options;
+mod pipe;
 mod resolve;
 mod ring;
 mod shm;
@@ -58,7 +60,9 @@ use std::sync::Arc;
 pub use address::{Address, AddressError, Scheme};
 pub use connection::{Connection, Listener, Ready, Received, Shape, Want};
 pub use error::{BindError, ConnectError};
+pub use mq::{Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, remove_queue};
 pub use options::Options;
+pub use pipe::pipe;
 pub use wake::Wake;
 
 use address::Place;
@@ -81,6 +85,8 @@ pub async fn connect(
         Place::Inproc(name) => inproc::connect(address, name),
         Place::Unix(path) => unix::connect(address, path, options).await,
         Place::Shm(path) => shm::connect(address, path, options).await,
+        Place::Mq(name) => mq::connect(address, name, options).await,
+        Place::Pipe => pipe::connect(address),
         Place::Tcp(host) => tcp::connect(address, host, options).await,
         Place::Udp(host) => udp::connect(address, host, options).await,
     }
@@ -97,6 +103,8 @@ pub async fn bind(address: &Address, options: &Options) -> Result<Arc<dyn Listen
         Place::Inproc(name) => inproc::bind(address, name, options),
         Place::Unix(path) => unix::bind(address, path, options, StreamConnection::open),
         Place::Shm(path) => shm::bind(address, path, options),
+        Place::Mq(name) => mq::bind(address, name),
+        Place::Pipe => pipe::bind(address),
         Place::Tcp(host) => tcp::bind(address, host, options).await,
         Place::Udp(host) => udp::bind(address, host, options).await,
     }

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "this folder exists to keep every unsafe block in one place")]
 
 mod mapping;
+mod mqueue;
 mod receive;
 mod register;
 
@@ -13,5 +14,8 @@ pub(crate) mod atomic {
 }
 
 pub(crate) use mapping::{Lane, Mapping, Side, make_memory, map_memory};
-pub(crate) use receive::{make_room, receive_into};
+pub(crate) use mqueue::{
+    QueueSize, make_queue, measure_queue, open_queue, receive_message, send_message, unlink_queue,
+};
+pub(crate) use receive::{make_room, read_into, receive_into};
 pub(crate) use register::register;
