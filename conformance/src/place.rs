@@ -30,15 +30,9 @@ impl Sitter {
     pub const ALL: [Self; 7] =
         [Self::Inproc, Self::Unix, Self::Shm, Self::Mq, Self::Tcp, Self::Tcp6, Self::Udp];
 
-    /// Whether it carries packets, which may come in any order, and not a stream.
+    /// Whether packets may be lost on the way.
     #[must_use]
     pub fn is_datagram(self) -> bool {
-        matches!(self, Self::Udp | Self::Mq)
-    }
-
-    /// Whether nothing is agreed on before the first packet, so that nobody has to be there.
-    #[must_use]
-    pub fn is_connectionless(self) -> bool {
         self == Self::Udp
     }
 

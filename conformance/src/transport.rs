@@ -196,7 +196,7 @@ pub async fn a_datagram_is_whole_or_refused(sitter: Sitter) {
 
 /// Where a datagram peer is not there, an earlier packet's refusal is a notice, not the end.
 pub async fn a_datagram_peer_may_come_later(sitter: Sitter) {
-    if !sitter.is_connectionless() {
+    if !sitter.is_datagram() {
         return;
     }
     let place = sitter.place();

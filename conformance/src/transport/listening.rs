@@ -78,7 +78,7 @@ pub async fn a_listener_that_closes_frees_its_place(sitter: Sitter) {
         }
         send(&*near, b"still", b"").await;
         assert_eq!(recv_exact(&*far, 5).await, b"still");
-        if !sitter.is_connectionless() {
+        if !sitter.is_datagram() {
             assert!(connect(&address(&place), &Options::default()).await.is_err());
             let next = bind(&address(&place), &Options::default()).await.unwrap();
             join(&*next).await;
@@ -92,5 +92,5 @@ pub async fn connecting_to_nobody_fails(sitter: Sitter) {
     let (address, options) = (address(&place), Options::default());
     let attempt = connect(&address, &options);
     let attempt = tokio::time::timeout(SOON, attempt).await.expect("an answer");
-    assert_eq!(attempt.is_ok(), sitter.is_connectionless());
+    assert_eq!(attempt.is_ok(), sitter.is_datagram());
 }

@@ -1,5 +1,5 @@
-//! POSIX message queues: packets as long as a message may be, between processes of one user. Here is
-//! who finds whom; `mq/connection.rs` has the packets, `mq/leftovers.rs` what a crash leaves.
+//! POSIX message queues: streams in messages, between processes of one user. Here is who finds whom;
+//! `mq/connection.rs` has the streams, `mq/leftovers.rs` what a crash leaves.
 //!
 //! A listener has one queue, its *door*, `/NAME.tidings`. Whoever connects makes a queue for each
 //! direction and puts their name through the door; the listener opens both and takes their names
@@ -346,3 +346,6 @@ impl Drop for QueueListener {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

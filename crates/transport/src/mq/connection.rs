@@ -1,5 +1,6 @@
-//! One connection over a pair of queues: a packet is a message, and none is lost; a full queue makes
-//! the sender wait. An empty message says that its sender is done.
+//! One connection over a pair of queues: a stream, cut into messages as long as a queue takes them.
+//! Nothing is lost and nothing overtakes; a full queue makes the sender wait. An empty message says
+//! that its sender is done.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -26,17 +27,19 @@ use crate::{
 /// A queue does not say that its reader has died: that is looked for this often, while one waits or
 /// sends.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Nothing is lost, so there is no window to keep to: enough for any queue.
-const WINDOW: usize = 1 << 20;
+/// Slices are looked at in pieces of this length; any would do.
+const PIECE_MAX: usize = 64 << 10;
 
 /// See the file's first lines.
 #[derive(Debug)]
 pub(super) struct QueueConnection {
     inbox: Socket,
     outbox: Socket,
-    packet_max: usize,
-    /// Where a packet's two parts become one message.
+    message_max: usize,
+    /// Where slices become one message.
     scratch: Mutex<Vec<u8>>,
+    /// What is left of a message that was longer than what was wanted.
+    rest: Mutex<BytesMut>,
     /// Rung for good by `shutdown`.
     stop: Wake,
     is_shut: AtomicBool,
@@ -72,10 +75,11 @@ impl QueueConnection {
     ) -> io::Result<Self> {
         let (size, _) = sys::measure_queue(inbox.as_fd())?;
         Ok(Self {
-            packet_max: size.message_len,
+            message_max: size.message_len,
             inbox: Socket::new(inbox)?,
             outbox: Socket::new(outbox)?,
             scratch: Mutex::new(Vec::with_capacity(size.message_len)),
+            rest: Mutex::new(BytesMut::new()),
             stop: Wake::new()?,
             is_shut: AtomicBool::new(false),
             is_peer_gone: AtomicBool::new(false),
@@ -127,41 +131,72 @@ impl QueueConnection {
         if self.is_shut.load(Ordering::Acquire) {
             return Err(closed_here());
         }
-        if !packets.is_empty() && self.is_peer_gone() {
+        let slices = packets.as_flattened();
+        if slices.iter().all(|slice| slice.is_empty()) {
+            return Ok(0);
+        }
+        if self.is_peer_gone() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let mut scratch = lock(&self.scratch);
-        for (count, [head, tail]) in packets.iter().enumerate() {
-            let len = head.len() + tail.len();
-            let sent = if len > self.packet_max || len == 0 {
-                Err(ErrorKind::InvalidInput.into())
-            } else {
-                scratch.clear();
-                scratch.extend_from_slice(head);
-                scratch.extend_from_slice(tail);
-                sys::send_message(self.outbox.fd(), &scratch, 0)
-            };
-            match sent {
-                Ok(()) => {}
-                Err(_) if count > 0 => return Ok(count),
+        let mut message = lock(&self.scratch);
+        let (mut sent, mut rest) = (0, slices.iter().flat_map(|slice| slice.chunks(PIECE_MAX)));
+        let mut next = rest.next();
+        while next.is_some() {
+            message.clear();
+            while let Some(piece) = next {
+                let (fits, left) = piece.split_at(piece.len().min(self.message_max - message.len()));
+                message.extend_from_slice(fits);
+                if !left.is_empty() {
+                    next = Some(left);
+                    break;
+                }
+                next = rest.next();
+            }
+            match sys::send_message(self.outbox.fd(), &message, 0) {
+                Ok(()) => sent += message.len(),
+                Err(_) if sent > 0 => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(packets.len())
+        Ok(sent)
     }
 
-    fn try_read(&self, into: &mut BytesMut) -> io::Result<Received> {
-        if self.is_shut.load(Ordering::Acquire) {
-            return Err(closed_here());
+    fn try_read(&self, into: &mut BytesMut, max: usize) -> io::Result<Received> {
+        if max == 0 {
+            // A read of nothing would look like the end of the stream.
+            return Err(ErrorKind::InvalidInput.into());
         }
-        match sys::receive_message(self.inbox.fd(), into, self.packet_max) {
+        let end = Received { len: 0, stride: 0 };
+        if self.is_shut.load(Ordering::Acquire) {
+            return Ok(end);
+        }
+        let mut rest = lock(&self.rest);
+        if rest.is_empty() && max >= self.message_max {
+            // The usual way: no message can be longer than what is wanted.
+            return self.receive(into).map(|len| Received { len, stride: len });
+        }
+        if rest.is_empty() {
+            self.receive(&mut rest)?;
+        }
+        let len = rest.len().min(sys::make_room(into, max));
+        into.extend_from_slice(&rest.split_to(len));
+        Ok(Received { len, stride: len })
+    }
+
+    /// Appends one message; 0 at the end.
+    fn receive(&self, into: &mut BytesMut) -> io::Result<usize> {
+        match sys::receive_message(self.inbox.fd(), into, self.message_max) {
             Ok((0, _)) => {
                 self.is_peer_gone.store(true, Ordering::Release);
-                Err(ErrorKind::ConnectionReset.into())
+                Ok(0)
             }
-            Ok((len, _)) => Ok(Received { len, stride: len }),
+            Ok((len, _)) => Ok(len),
             Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_peer_gone() => {
-                Err(ErrorKind::ConnectionReset.into())
+                // What it had sent before it went has been read: look once more.
+                match sys::receive_message(self.inbox.fd(), into, self.message_max) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+                    received => received.map(|(len, _)| len),
+                }
             }
             Err(error) => Err(error),
         }
@@ -170,7 +205,7 @@ impl QueueConnection {
 
 impl Connection for QueueConnection {
     fn shape(&self) -> Shape {
-        Shape::Datagram { packet_max: self.packet_max, window: WINDOW }
+        Shape::Stream
     }
 
     fn peer(&self) -> String {
@@ -192,20 +227,27 @@ impl Connection for QueueConnection {
         self.outbox.poll_io(cx, Direction::Write, || self.try_write(packets))
     }
 
-    fn try_recv(&self, into: &mut BytesMut, _max: usize) -> io::Result<Received> {
-        self.try_read(into)
+    fn try_recv(&self, into: &mut BytesMut, max: usize) -> io::Result<Received> {
+        self.try_read(into, max)
     }
 
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         into: &mut BytesMut,
-        _max: usize,
+        max: usize,
     ) -> Poll<io::Result<Received>> {
-        let polled = self.inbox.poll_io(cx, Direction::Read, || self.try_read(into));
-        if polled.is_pending() && self.is_shut.load(Ordering::Acquire) && !self.inbox.is_parked() {
-            // Shut down while this task was polling: the wake-up may have come too early for it.
-            return Poll::Ready(Err(closed_here()));
+        if !self.inbox.is_parked() && !lock(&self.rest).is_empty() {
+            return Poll::Ready(self.try_read(into, max)); // the queue knows nothing of it
+        }
+        let polled = self.inbox.poll_io(cx, Direction::Read, || self.try_read(into, max));
+        let is_over = || self.is_shut.load(Ordering::Acquire) || self.look();
+        if polled.is_pending() && !self.inbox.is_parked() && is_over() {
+            // Over while this task was polling, or without a word: nobody would wake it.
+            return match self.try_read(into, max) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+                done => Poll::Ready(done),
+            };
         }
         polled
     }
@@ -225,6 +267,9 @@ impl Connection for QueueConnection {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let nap = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+            if want.read && !lock(&self.rest).is_empty() {
+                return Ok(Ready { read: true, ..Ready::default() });
+            }
             let ends = [&self.inbox, &self.outbox];
             let ready = wait_on(ends, self.stop.fd(), want, wake, Some(nap))?;
             if ready != Ready::default() {

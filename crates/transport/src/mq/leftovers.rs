@@ -4,12 +4,12 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::fd::AsFd,
-    path::Path,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use rustix::{
     io::Errno,
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
     process::{Resource, getrlimit},
 };
 
@@ -79,14 +79,12 @@ pub struct Queue {
 /// The queues of the system, by name.
 ///
 /// # Errors
-/// `NotFound` where the file system of queues is not mounted: `mount -t mqueue none /dev/mqueue`.
+/// `NotFound` where the file system of queues is not mounted and this user may not mount it:
+/// `mount -t mqueue none /dev/mqueue`.
 pub fn queues() -> io::Result<Vec<Queue>> {
-    let mount = rustix::fs::statfs(FOLDER).map(|found| found.f_type as u64);
-    if mount != Ok(MQUEUE_MAGIC) {
-        return Err(ErrorKind::NotFound.into());
-    }
+    let (folder, _mount) = folder()?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(Path::new(FOLDER))? {
+    for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         match look(&name) {
             Ok(queue) => found.push(queue),
@@ -96,6 +94,21 @@ pub fn queues() -> io::Result<Vec<Queue>> {
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+/// Where the queues are files: at the usual place, or, for those who may mount, at a place that
+/// nobody else sees and that goes with the descriptor.
+fn folder() -> io::Result<(String, Option<OwnedFd>)> {
+    if rustix::fs::statfs(FOLDER).is_ok_and(|found| found.f_type as u64 == MQUEUE_MAGIC) {
+        return Ok((FOLDER.to_owned(), None));
+    }
+    let mount = || -> rustix::io::Result<OwnedFd> {
+        let context = fsopen("mqueue", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    };
+    let mount = mount().map_err(|_| io::Error::from(ErrorKind::NotFound))?;
+    Ok((format!("/proc/self/fd/{}", mount.as_raw_fd()), Some(mount)))
 }
 
 /// The number of the file system (statfs(2)).
