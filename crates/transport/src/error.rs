@@ -41,6 +41,12 @@ pub enum BindError {
         /// What was asked.
         address: Address,
     },
+    /// The caller's mistake: bare bodies have no connections. See [`crate::Plain`].
+    #[error("{address} is for bare bodies, which have no connections")]
+    Plain {
+        /// What was asked.
+        address: Address,
+    },
     /// The process's stdin and stdout are in use already, or were: there is one pipe.
     #[error("cannot use pipe: a second time; a process has one stdin and one stdout")]
     PipeInUse,
@@ -108,6 +114,7 @@ impl BindError {
             | Self::Resolve { .. } => true,
             Self::NoDirectory { .. }
             | Self::NotASocket { .. }
+            | Self::Plain { .. }
             | Self::PipeInUse
             | Self::NotAPipe { .. }
             | Self::Denied { .. } => false,
@@ -133,6 +140,12 @@ pub enum ConnectError {
     /// The host answers, but nobody listens there, or its queue is full (inproc).
     #[error("cannot connect to {address}: nobody listens there")]
     Refused {
+        /// What was asked.
+        address: Address,
+    },
+    /// The caller's mistake: bare bodies have no connections. See [`crate::Plain`].
+    #[error("{address} is for bare bodies, which have no connections")]
+    Plain {
         /// What was asked.
         address: Address,
     },
@@ -199,7 +212,7 @@ impl ConnectError {
             | Self::Timeout { .. }
             | Self::FdTableFull { .. }
             | Self::Resolve { .. } => true,
-            Self::Denied { .. } => false,
+            Self::Denied { .. } | Self::Plain { .. } => false,
             Self::Io { cause, .. } => is_passing(cause),
         }
     }

@@ -44,6 +44,7 @@ mod inproc;
 mod mq;
 mod options;
 mod pipe;
+mod plain;
 mod resolve;
 mod ring;
 mod shm;
@@ -63,6 +64,7 @@ pub use error::{BindError, ConnectError};
 pub use mq::{Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, remove_queue};
 pub use options::Options;
 pub use pipe::pipe;
+pub use plain::Plain;
 pub use wake::Wake;
 
 use address::Place;
@@ -81,6 +83,9 @@ pub async fn connect(
     address: &Address,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
+    if address.is_plain() {
+        return Err(ConnectError::Plain { address: address.clone() });
+    }
     match address.place() {
         Place::Inproc(name) => inproc::connect(address, name),
         Place::Unix(path) => unix::connect(address, path, options).await,
@@ -99,6 +104,9 @@ pub async fn connect(
 /// # Errors
 /// See [`BindError`]; nothing stays bound after an error.
 pub async fn bind(address: &Address, options: &Options) -> Result<Arc<dyn Listener>, BindError> {
+    if address.is_plain() {
+        return Err(BindError::Plain { address: address.clone() });
+    }
     match address.place() {
         Place::Inproc(name) => inproc::bind(address, name, options),
         Place::Unix(path) => unix::bind(address, path, options, StreamConnection::open),

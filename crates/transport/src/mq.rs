@@ -62,7 +62,7 @@ const SIZES: [QueueSize; 4] = [
 const CONNECTIONS_MIN: u64 = 24;
 
 /// A queue's name as the system wants it. Names come from addresses, which hold no zero.
-fn queue_name(text: &str) -> CString {
+pub(crate) fn queue_name(text: &str) -> CString {
     CString::new(format!("/{text}")).unwrap_or_default()
 }
 
@@ -134,7 +134,7 @@ pub(crate) async fn connect(
     }
 }
 
-fn connect_error(address: &Address, cause: io::Error, options: &Options) -> ConnectError {
+pub(crate) fn connect_error(address: &Address, cause: io::Error, options: &Options) -> ConnectError {
     match Errno::from_io_error(&cause) {
         Some(Errno::NOENT) => ConnectError::Refused { address: address.clone() },
         Some(Errno::MFILE | Errno::NOSPC) if is_over_the_limit() => {

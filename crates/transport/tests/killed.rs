@@ -1,4 +1,4 @@
-//! Either end of a shared-memory connection is killed at any instant, a hundred times: the other end
+//! Either end of a connection is killed at any instant, shared memory a hundred times: the other end
 //! reads what was written whole, sees the end, and nothing is left behind anywhere.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
@@ -7,15 +7,19 @@ use std::{
     collections::BTreeSet,
     future::poll_fn,
     io::{ErrorKind, IoSlice},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::BytesMut;
-use tidings_conformance::{Child, Role, descriptors_of, within_a_minute};
-use tidings_transport::{Connection, Options, Wake, Want, bind, connect};
+use tidings_conformance::{Child, Role, Sitter, descriptors_of, within_a_minute};
+use tidings_transport::{
+    Address, Connection, Options, Scheme, Wake, Want, bind, connect, queues, remove_queue,
+};
 
 const ROUNDS: u32 = 100;
+/// Both tests count the descriptors of one process.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// The byte at a place of a stream: a torn or repeated piece cannot look like it.
 fn byte_at(place: u64) -> u8 {
@@ -114,7 +118,9 @@ fn shared_memory() -> BTreeSet<String> {
 }
 
 fn round(number: u32, text: &str) -> u64 {
-    let address = text.parse().unwrap();
+    let address: Address = text.parse().unwrap();
+    // A message queue does not say that its writer has died: only who waits or sends finds out.
+    let is_silent = address.scheme() == Scheme::Mq;
     let runtime = runtime();
     runtime.block_on(async {
         let options = Options::default();
@@ -132,7 +138,7 @@ fn round(number: u32, text: &str) -> u64 {
             std::thread::sleep(Duration::from_micros(u64::from(number) * 7919 % 20_000));
             child.kill();
         });
-        let received = if number.is_multiple_of(4) || number % 4 == 3 {
+        let received = if is_silent || number.is_multiple_of(4) || number % 4 == 3 {
             let connection = connection.clone();
             let thread = std::thread::spawn(move || exchange_blocking(&*connection));
             tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
@@ -148,6 +154,7 @@ fn round(number: u32, text: &str) -> u64 {
 #[test]
 fn a_hundred_kills_leave_nothing_behind() {
     within_a_minute("a hundred kills", || {
+        let _alone = ALONE.lock();
         let folder = std::env::temp_dir().join(format!("tidings-killed-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let address = format!("shm://{}/ring.sock/x", folder.display());
@@ -161,5 +168,31 @@ fn a_hundred_kills_leave_nothing_behind() {
         assert_eq!(descriptors_of(std::process::id()), descriptors, "descriptors are left open");
         assert_eq!(shared_memory(), before);
         std::fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+/// Only the door of a listener that was killed is left, which the next one replaces.
+#[test]
+fn a_killed_queue_leaves_at_most_its_door() {
+    if !Sitter::Mq.is_here() {
+        return;
+    }
+    within_a_minute("killed queues", || {
+        let _alone = ALONE.lock();
+        let name = format!("tidings-killed-{}", std::process::id());
+        let address = format!("mq:///{name}/x");
+        let mut received = round(0, &address);
+        let descriptors = descriptors_of(std::process::id());
+        for number in 1..20 {
+            received += round(number, &address);
+        }
+        assert!(received > 10_000, "hardly anything was said: {received}");
+        assert_eq!(descriptors_of(std::process::id()), descriptors, "descriptors are left open");
+        let round_18_left = format!("/{name}.tidings");
+        if let Ok(all) = queues() {
+            let left = all.into_iter().map(|queue| queue.name).filter(|left| left.contains(&name));
+            assert!(left.into_iter().all(|left| left == round_18_left));
+        }
+        let _ = remove_queue(&round_18_left);
     });
 }
