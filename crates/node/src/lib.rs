@@ -34,6 +34,7 @@ mod hub;
 mod keys;
 mod message;
 mod node;
+mod plain;
 mod peer;
 mod receiver;
 mod request;
@@ -54,6 +55,7 @@ pub use message::{Ack, Message, RawMessage};
 pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
 };
+pub use plain::PlainSender;
 pub use receiver::{RawBatch, RawReceiver, Recv, RecvBatch};
 pub use request::{
     RawReply, RawRequest, Request, Requester, Responder, STATUS_DROPPED, STATUS_FAILED,

@@ -86,6 +86,9 @@ impl SenderBuilder {
             return Err(OpenError::NoChannel { address: address.to_string() });
         }
         let refuse = |what: &str| Err(OpenError::Guarantee { what: what.to_owned() });
+        if address.is_plain() {
+            return refuse("bare bodies have no guarantee: use a plain sender for ?plain");
+        }
         if self.is_across_restarts {
             return refuse(
                 "exactly-once across restarts needs a durable inbox, which is not built yet",
