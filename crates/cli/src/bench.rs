@@ -9,7 +9,7 @@ mod raw;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use tidings::Address;
+use tidings::{Address, Scheme};
 
 use crate::{
     bench::{
@@ -191,7 +191,9 @@ fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
                     "max" => None,
                     text => Some(parse_rate(text).map_err(|why| Trouble::new("E0601", why))?),
                 };
-                for end in ends {
+                // A raw end is a program on sockets.
+                let has_raw = !matches!(address.scheme(), Scheme::Mq | Scheme::Inproc | Scheme::Pipe);
+                for end in ends.iter().filter(|end| has_raw || **end != End::Raw) {
                     cases.push(Case {
                         what: args.what,
                         end: *end,

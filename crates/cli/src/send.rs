@@ -1,6 +1,7 @@
 //! `tidings send`: hands bodies to a channel without waiting for each, while [`settle`] follows how
 //! far each of them gets.
 
+mod plain;
 mod settle;
 
 use std::{
@@ -185,8 +186,11 @@ pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     args.outbox.refuse()?;
     let (address, _) = channel_address(&args.addr)?;
     let config = context.config()?;
-    let choice = Choice::of(&args, &config)?;
     args.node.judge(&address, &config, context)?;
+    if address.is_plain() {
+        return plain::run(&args, &address, &config, context);
+    }
+    let choice = Choice::of(&args, &config)?;
     let interrupt = context.interrupt()?;
     let wanted = Wanted {
         words: &args.body,

@@ -68,7 +68,9 @@ pub use tidings_core::{
     BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,
     RecoveryConfig, RefuseCode, RetryConfig, Stage,
 };
-pub use tidings_transport::{Address, Scheme};
+pub use tidings_transport::{
+    Address, Queue, QueueKind, QueueLimits, RemoveError, Scheme, queue_limits, queues, remove_queue,
+};
 pub use topic::{Subscription, TOPIC_MAX, is_topic, topic_matches, topic_of};
 pub use typed::{
     Codec, Receiver, RecvValue, SendValue, Sender, TypedReceiver, TypedRequest, TypedSender,

@@ -352,7 +352,7 @@ impl Node {
     }
 
     fn target(&self, target: &str) -> Result<Address, OpenError> {
-        if target.contains("://") {
+        if target.contains("://") || target.starts_with("pipe:") {
             return Ok(target.parse()?);
         }
         let Some(default) = &self.inner.default else {

@@ -7,6 +7,7 @@ mod configuration;
 mod holding;
 mod losses;
 mod requests;
+mod roads;
 mod sending;
 mod stage;
 mod tools;
