@@ -192,7 +192,8 @@ fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
                     text => Some(parse_rate(text).map_err(|why| Trouble::new("E0601", why))?),
                 };
                 // A raw end is a program on sockets.
-                let has_raw = !matches!(address.scheme(), Scheme::Mq | Scheme::Inproc | Scheme::Pipe);
+                let has_raw =
+                    !matches!(address.scheme(), Scheme::Mq | Scheme::Inproc | Scheme::Pipe);
                 for end in ends.iter().filter(|end| has_raw || **end != End::Raw) {
                     cases.push(Case {
                         what: args.what,
@@ -226,7 +227,9 @@ fn measure(case: &Case) -> Result<Measure, Trouble> {
         (End::Raw, _) => raw::round_trips(case, &address),
     };
     child.stop();
-    if let Some(path) = case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock")) {
+    if let Some(path) =
+        case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock"))
+    {
         let _ = std::fs::remove_file(path); // the far end was killed, it could not
     }
     measure

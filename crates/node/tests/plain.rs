@@ -66,7 +66,9 @@ fn what_a_c_program_puts_into_a_queue_is_received() {
             assert_eq!((&message[..], message.from()), (body.as_bytes(), "kitchen".into()));
         }
         let _ = node.close().wait();
-        assert!(!Command::new(&program.0).args(["send", &name, "x", "0"]).status().unwrap().success());
+        assert!(
+            !Command::new(&program.0).args(["send", &name, "x", "0"]).status().unwrap().success()
+        );
     });
 }
 

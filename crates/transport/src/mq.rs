@@ -36,7 +36,9 @@ use crate::{
 };
 
 use connection::QueueConnection;
-pub use leftovers::{Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, remove_queue};
+pub use leftovers::{
+    Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, remove_queue,
+};
 
 /// What a door's name ends with; a plain queue has none of it.
 const DOOR: &str = ".tidings";
@@ -134,7 +136,11 @@ pub(crate) async fn connect(
     }
 }
 
-pub(crate) fn connect_error(address: &Address, cause: io::Error, options: &Options) -> ConnectError {
+pub(crate) fn connect_error(
+    address: &Address,
+    cause: io::Error,
+    options: &Options,
+) -> ConnectError {
     match Errno::from_io_error(&cause) {
         Some(Errno::NOENT) => ConnectError::Refused { address: address.clone() },
         Some(Errno::MFILE | Errno::NOSPC) if is_over_the_limit() => {
@@ -198,10 +204,7 @@ fn unlink_pair(stem: &str) {
     }
 }
 
-pub(crate) fn bind(
-    address: &Address,
-    name: &str,
-) -> Result<Arc<dyn Listener>, BindError> {
+pub(crate) fn bind(address: &Address, name: &str) -> Result<Arc<dyn Listener>, BindError> {
     let failed = |cause: io::Error| bind_error(address, cause);
     let door = queue_name(&format!("{name}{DOOR}"));
     let fd = make_door(&door).map_err(failed)?;
@@ -244,18 +247,16 @@ fn make_door(name: &CString) -> io::Result<OwnedFd> {
                     return Ok(door);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                match sys::open_queue(name) {
-                    Ok(old) => {
-                        become_reader(&old)?;
-                        if is_named(old.as_fd()) {
-                            sys::unlink_queue(name)?;
-                        }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => match sys::open_queue(name) {
+                Ok(old) => {
+                    become_reader(&old)?;
+                    if is_named(old.as_fd()) {
+                        sys::unlink_queue(name)?;
                     }
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
                 }
-            }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
             Err(error) => return Err(error),
         }
     }

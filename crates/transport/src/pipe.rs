@@ -61,9 +61,7 @@ pub(crate) fn bind(address: &Address) -> Result<Arc<dyn Listener>, BindError> {
 /// Makes stdin and stdout a connection. From then on stdin is empty, and what is printed goes to
 /// stderr: neither may get into the stream.
 fn take_stdio() -> Result<Arc<dyn Connection>, BindError> {
-    for (what, fd) in
-        [("stdin", rustix::stdio::stdin()), ("stdout", rustix::stdio::stdout())]
-    {
+    for (what, fd) in [("stdin", rustix::stdio::stdin()), ("stdout", rustix::stdio::stdout())] {
         if !is_pipe(fd) {
             return Err(BindError::NotAPipe { what });
         }

@@ -41,7 +41,9 @@ pub struct Plain {
 #[derive(Debug)]
 enum Kind {
     /// With the name to take away at the end, if the queue is of our making.
-    Queue { made: Option<CString> },
+    Queue {
+        made: Option<CString>,
+    },
     Datagrams,
 }
 

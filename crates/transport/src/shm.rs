@@ -5,9 +5,10 @@
 //! over with a [`Greeting`]. From then on the socket carries no data: its bytes are a *doorbell*,
 //! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
 
+mod greeting;
+
 use std::{
-    io::{self, ErrorKind, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io::{self, ErrorKind, IoSlice},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, OnceLock,
@@ -20,10 +21,7 @@ use std::{
 use bytes::BytesMut;
 use rustix::{
     io::Errno,
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, Shutdown, recvmsg, send, sendmsg, shutdown,
-    },
+    net::{RecvFlags, SendFlags, Shutdown, send, shutdown},
 };
 
 use crate::{
@@ -38,10 +36,10 @@ use crate::{
     wake::Wake,
 };
 
+use greeting::Greeting;
+
 /// Room in the ring of each direction. More of it than the processors' caches hold is slower.
 const LANE_LEN: usize = 1 << 20;
-/// What a peer may ask us to map for a direction.
-const LANE_LEN_MAX: u64 = 64 << 20;
 /// So many looks in vain are made at the ring alone before the socket is asked if the peer lives.
 const LOOKS_MAX: u32 = 64;
 /// So many bells in a row are answered in one poll; a peer may ring without a reason.
@@ -72,65 +70,6 @@ pub(crate) fn bind(
     unix::bind(address, path, options, |socket, peer| {
         Ok(Arc::new(RingConnection::new(socket, peer)?))
     })
-}
-
-/// The first and only message on the socket: which ring is in the memory that comes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Greeting {
-    lane_len: u64,
-}
-
-impl Greeting {
-    const LEN: usize = 16;
-    /// The last byte is the version of the ring's layout.
-    const MAGIC: [u8; 8] = *b"tidring\x01";
-
-    fn send(self, socket: &OwnedFd, memory: &OwnedFd) -> io::Result<()> {
-        let mut text = [0; Self::LEN];
-        text[..8].copy_from_slice(&Self::MAGIC);
-        text[8..].copy_from_slice(&self.lane_len.to_le_bytes());
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [memory.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        // A fresh socket has room for a few bytes, which go as one.
-        sendmsg(socket, &[IoSlice::new(&text)], &mut control, flags)?;
-        Ok(())
-    }
-
-    /// What the peer has sent, and the memory; the end of the stream is `UnexpectedEof`.
-    fn receive(socket: &Socket) -> io::Result<(Self, OwnedFd)> {
-        let strange = || io::Error::new(ErrorKind::InvalidData, "the peer does not speak shm");
-        let mut text = [0; Self::LEN];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let mut slices = [IoSliceMut::new(&mut text)];
-        let received = loop {
-            match recvmsg(socket.fd(), &mut slices, &mut control, flags) {
-                Err(Errno::INTR) => {}
-                done => break done?,
-            }
-        };
-        // Whatever descriptors came are taken, so that those that are not kept are closed.
-        let mut fds = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        let memory = fds.by_ref().flatten().next();
-        match (received.bytes, memory, text.split_at(8)) {
-            (0, ..) => Err(ErrorKind::UnexpectedEof.into()),
-            (Self::LEN, Some(memory), (magic, len)) if magic == Self::MAGIC => {
-                let lane_len = u64::from_le_bytes(len.try_into().map_err(|_| strange())?);
-                if lane_len > LANE_LEN_MAX {
-                    return Err(strange());
-                }
-                Ok((Self { lane_len }, memory))
-            }
-            (..) => Err(strange()),
-        }
-    }
 }
 
 /// This process's ends of the two rings.
@@ -260,9 +199,7 @@ impl RingConnection {
         match met {
             // If another thread was faster, there were two greetings: the first counts.
             Ok(mapping) => Ok(self.ends.get_or_init(|| Ends::new(&mapping, Side::Guest))),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ends.get().ok_or_else(|| error)
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ends.get().ok_or(error),
             Err(error) => {
                 self.end();
                 Err(error)
@@ -502,9 +439,6 @@ impl Connection for RingConnection {
         self.end();
     }
 }
-
-
-
 
 #[cfg(test)]
 mod tests;

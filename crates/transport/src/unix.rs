@@ -260,7 +260,8 @@ mod tests {
         let directory = Directory::new();
         let (address, path) = directory.file();
         for by_close in [true, false] {
-            let listener = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
+            let listener =
+                bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             if by_close {

@@ -18,17 +18,25 @@ use ring::{Consumer, Corrupt, Marks, Producer};
 mod sys {
     use super::{Arc, BytesMut, Marks};
     use loom::cell::UnsafeCell;
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
     pub mod atomic {
         pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
     }
 
+    /// A byte, and what loom watches in its place: every access to the one is told to the other.
+    #[derive(Debug, Default)]
+    struct Watched {
+        byte: AtomicU8,
+        watch: UnsafeCell<()>,
+    }
+
     #[derive(Clone, Debug)]
-    pub struct Lane(Arc<(Marks, Vec<UnsafeCell<u8>>)>);
+    pub struct Lane(Arc<(Marks, Vec<Watched>)>);
 
     impl Lane {
         pub fn new(len: usize) -> Self {
-            let bytes = (0..len).map(|_| UnsafeCell::new(0)).collect();
+            let bytes = (0..len).map(|_| Watched::default()).collect();
             Self(Arc::new((Marks::default(), bytes)))
         }
 
@@ -43,28 +51,16 @@ mod sys {
         pub fn write(&mut self, at: usize, bytes: &[u8]) {
             for (skip, byte) in bytes.iter().enumerate() {
                 let cell = &self.0.1[(at + skip) % self.len()];
-                cell.with_mut(|cell| put(cell, *byte));
+                cell.watch.with_mut(|_| cell.byte.store(*byte, Relaxed));
             }
         }
 
         pub fn append_to(&self, at: usize, len: usize, into: &mut BytesMut) {
             for skip in 0..len {
                 let cell = &self.0.1[(at + skip) % self.len()];
-                into.extend_from_slice(&[cell.with(|cell| get(cell))]);
+                into.extend_from_slice(&[cell.watch.with(|_| cell.byte.load(Relaxed))]);
             }
         }
-    }
-
-    #[expect(unsafe_code, reason = "loom hands out raw pointers to what it watches")]
-    fn put(cell: *mut u8, byte: u8) {
-        // SAFETY: loom has checked that nobody else reads or writes the cell now.
-        unsafe { *cell = byte };
-    }
-
-    #[expect(unsafe_code, reason = "loom hands out raw pointers to what it watches")]
-    fn get(cell: *const u8) -> u8 {
-        // SAFETY: loom has checked that nobody writes the cell now.
-        unsafe { *cell }
     }
 }
 

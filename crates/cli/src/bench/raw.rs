@@ -44,7 +44,9 @@ fn scheme(address: &str) -> Result<Scheme, Trouble> {
 fn connect(address: &str) -> Result<Raw, Trouble> {
     Ok(match scheme(address)? {
         // The limit of shared memory is no socket; beside it stands what a socket gives.
-        Scheme::Unix | Scheme::Shm => Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?),
+        Scheme::Unix | Scheme::Shm => {
+            Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?)
+        }
         Scheme::Udp => {
             let host = if rest(address).starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
             let socket = UdpSocket::bind(host).map_err(failed)?;

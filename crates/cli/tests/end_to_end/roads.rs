@@ -14,7 +14,8 @@ fn shared_memory_carries_and_leaves_nothing() {
     let before = std::fs::read_dir("/dev/shm").unwrap().count();
     let receiver = folder.start(&["recv", &address, "-n", "1000"]);
     assert_eq!(receiver.address(), address);
-    let sent = folder.run(&["send", &address, "soup", "-n", "1000", "--until", "processed", "--json"]);
+    let sent =
+        folder.run(&["send", &address, "soup", "-n", "1000", "--until", "processed", "--json"]);
     let summary = sent.expect(0).events("summary").remove(0);
     assert_eq!(summary["by_stage"]["processed"], 1000);
     assert_eq!(receiver.wait().expect(0).text().lines().count(), 1000);
@@ -58,7 +59,8 @@ fn bare_bodies_go_through_a_queue_and_promise_nothing() {
     let address = format!("mq:///tid-plain-{}/orders?plain", std::process::id());
     let receiver = folder.start(&["recv", &address, "-n", "2"]);
     assert_eq!(receiver.address(), address);
-    let sent = folder.run(&["send", &address, "soup", "tea", "--priority", "3", "--json"]).expect(0);
+    let sent =
+        folder.run(&["send", &address, "soup", "tea", "--priority", "3", "--json"]).expect(0);
     assert_eq!(sent.events("receipt")[0]["stage"], "sent");
     assert_eq!(sent.events("summary")[0]["sent"], 2);
     assert_eq!(receiver.wait().expect(0).text(), "soup\ntea\n");
@@ -81,10 +83,7 @@ fn crossed(folder: &Folder, first: &[&str], second: &[&str]) -> [Child; 2] {
         let mut command = folder.command(args);
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
     };
-    [
-        start(first, down_out.into(), up_in.into()),
-        start(second, up_out.into(), down_in.into()),
-    ]
+    [start(first, down_out.into(), up_in.into()), start(second, up_out.into(), down_in.into())]
 }
 
 fn stderr_of(child: Child) -> (Option<i32>, String) {

@@ -46,18 +46,16 @@ fn the_doctor_tries_what_it_reports() {
         let check = checks.iter().find(|check| check["check"] == name);
         check.unwrap_or_else(|| panic!("no {name}"))["verdict"].clone()
     };
-    for name in
-        [
-            "tcp loopback",
-            "udp loopback",
-            "unix socket",
-            "message queues",
-            "tidings over tcp",
-            "tidings over udp",
-            "tidings over shm",
-            "tidings over mq",
-        ]
-    {
+    for name in [
+        "tcp loopback",
+        "udp loopback",
+        "unix socket",
+        "message queues",
+        "tidings over tcp",
+        "tidings over udp",
+        "tidings over shm",
+        "tidings over mq",
+    ] {
         assert_eq!(verdict(name), "ok", "{name}");
     }
     let is_helpful = |check: &&Value| check["verdict"] == "ok" || check["hint"].is_string();

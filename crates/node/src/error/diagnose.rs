@@ -33,7 +33,9 @@ impl Diagnose for BindError {
                 Transport::PortInUse { .. } | Transport::NameInUse { .. } => {
                     row("E0102", "AddressInUse", true, Fault::System)
                 }
-                Transport::PathInUse { .. } | Transport::QueueInUse { .. } => row("E0102", "AddressInUse", true, Fault::System),
+                Transport::PathInUse { .. } | Transport::QueueInUse { .. } => {
+                    row("E0102", "AddressInUse", true, Fault::System)
+                }
                 Transport::NoDirectory { .. } => row("E0103", "NoDirectory", false, Fault::Caller),
                 Transport::FdTableFull { .. } => row("E0107", "FdTableFull", true, Fault::System),
                 Transport::QueueLimit { .. } => row("E0112", "QueueLimit", true, Fault::System),

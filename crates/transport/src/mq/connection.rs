@@ -144,7 +144,8 @@ impl QueueConnection {
         while next.is_some() {
             message.clear();
             while let Some(piece) = next {
-                let (fits, left) = piece.split_at(piece.len().min(self.message_max - message.len()));
+                let (fits, left) =
+                    piece.split_at(piece.len().min(self.message_max - message.len()));
                 message.extend_from_slice(fits);
                 if !left.is_empty() {
                     next = Some(left);

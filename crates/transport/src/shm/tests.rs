@@ -2,11 +2,8 @@
 
 use super::*;
 use crate::sys::{make_memory, map_memory};
-use std::{
-    future::poll_fn,
-    os::unix::net::UnixStream,
-    sync::atomic::{AtomicU32, AtomicU64},
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+use std::{future::poll_fn, mem::MaybeUninit, os::unix::net::UnixStream, sync::atomic::AtomicU32};
 
 const READ: Want = Want { read: true, write: false };
 const WRITE: Want = Want { read: false, write: true };
@@ -119,19 +116,12 @@ fn descriptors_that_nobody_asked_for_are_closed() {
 /// Whatever the marks say, nothing is read or written outside of the lane, and it is over.
 #[test]
 fn marks_that_cannot_be_end_the_connection() {
-    let lies: [fn(&crate::ring::Marks) -> (&AtomicU64, u64); 4] = [
-        |marks| (&marks.tail, 1 << 63),
-        |marks| (&marks.tail, (64 << 10) + 6),
-        |marks| (&marks.tail, 4),
-        |marks| (&marks.tail, u64::MAX),
-    ];
-    for lie in lies {
+    for lie in [1 << 63, (64 << 10) + 6, 4, u64::MAX] {
         let (_near, peer, mapping, guest) = met();
         lock(&peer.producer).write(&[IoSlice::new(b"hello")], || {}).unwrap();
         assert_eq!(guest.try_recv(&mut BytesMut::new(), 100).unwrap().len, 5);
         let lane = Lane::written_by(Side::Maker, &mapping);
-        let (mark, value) = lie(lane.marks());
-        mark.store(value, Ordering::Relaxed);
+        lane.marks().tail.store(lie, Ordering::Relaxed);
         assert!(guest.wait(READ, &Wake::new().unwrap(), None).unwrap().read);
         let mut into = BytesMut::from(&b"kept"[..]);
         let error = guest.try_recv(&mut into, 100).unwrap_err();

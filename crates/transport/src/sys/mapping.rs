@@ -82,9 +82,8 @@ fn map(fd: BorrowedFd<'_>, len: usize) -> Result<Arc<Mapping>> {
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: the kernel picks an address that nothing of ours uses, and the size of the file is
     // sealed to be at least `len`, so that no page of the mapping can vanish.
-    let at = unsafe {
-        rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, fd, 0)?
-    };
+    let at =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, fd, 0)? };
     let at = NonNull::new(at.cast()).ok_or(Errno::FAULT)?;
     Ok(Arc::new(Mapping { at, len }))
 }

@@ -58,11 +58,7 @@ pub(crate) fn measure_queue(queue: BorrowedFd<'_>) -> io::Result<(QueueSize, usi
 }
 
 /// Puts one message into the queue. `WouldBlock` if it is full.
-pub(crate) fn send_message(
-    queue: BorrowedFd<'_>,
-    message: &[u8],
-    priority: u32,
-) -> io::Result<()> {
+pub(crate) fn send_message(queue: BorrowedFd<'_>, message: &[u8], priority: u32) -> io::Result<()> {
     loop {
         let at = message.as_ptr().cast::<c_char>();
         // SAFETY: the descriptor is open while it is borrowed; the kernel reads `len` bytes at `at`.

@@ -16,7 +16,9 @@ const ROOM_MIN: usize = 16 << 10;
 /// Uses the spare room of `into`; if that is less than 16 KiB (or `max`, if smaller), makes room for
 /// `max` first.
 pub(crate) fn receive_into(fd: BorrowedFd<'_>, into: &mut BytesMut, max: usize) -> Result<usize> {
-    append(into, max, |spare| recv(fd, spare, RecvFlags::DONTWAIT).map(|(filled, _)| filled.0.len()))
+    append(into, max, |spare| {
+        recv(fd, spare, RecvFlags::DONTWAIT).map(|(filled, _)| filled.0.len())
+    })
 }
 
 /// The same from a pipe, which has to be non-blocking.
