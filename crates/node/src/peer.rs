@@ -202,6 +202,7 @@ impl Peer {
         state.identity = Some(established.peer.clone());
         state.outbound.clear();
         let path = match connection.shape() {
+            Shape::Stream if connection.is_memory() => Path::Memory,
             Shape::Stream => Path::Stream,
             Shape::Datagram { .. } => Path::Datagram,
         };

@@ -68,7 +68,6 @@ pub use plain::Plain;
 pub use wake::Wake;
 
 use address::Place;
-use stream::StreamConnection;
 
 /// Opens a connection to whoever listens at `address`.
 ///
@@ -109,7 +108,7 @@ pub async fn bind(address: &Address, options: &Options) -> Result<Arc<dyn Listen
     }
     match address.place() {
         Place::Inproc(name) => inproc::bind(address, name, options),
-        Place::Unix(path) => unix::bind(address, path, options, StreamConnection::open),
+        Place::Unix(path) => unix::bind(address, path, options, unix::adopt(options)),
         Place::Shm(path) => shm::bind(address, path, options),
         Place::Mq(name) => mq::bind(address, name),
         Place::Pipe => pipe::bind(address),

@@ -6,6 +6,8 @@
 //! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
 
 mod greeting;
+mod plain_socket;
+mod tasks;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -21,7 +23,7 @@ use std::{
 use bytes::BytesMut;
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, send, shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 
 use crate::{
@@ -37,9 +39,14 @@ use crate::{
 };
 
 use greeting::Greeting;
+use plain_socket::PlainSocket;
+use tasks::Tasks;
 
 /// Room in the ring of each direction. More of it than the processors' caches hold is slower.
 const LANE_LEN: usize = 1 << 20;
+/// The answers to an offer.
+const TAKEN: u8 = b'r';
+const REFUSED: u8 = b's';
 /// So many looks in vain are made at the ring alone before the socket is asked if the peer lives.
 const LOOKS_MAX: u32 = 64;
 /// So many bells in a row are answered in one poll; a peer may ring without a reason.
@@ -55,11 +62,8 @@ pub(crate) async fn connect(
 ) -> Result<Arc<dyn Connection>, ConnectError> {
     let failed = |cause| ConnectError::from_io(address, cause, options.connect_timeout);
     let socket = unix::open(address, path, options).await?;
-    let (memory, mapping) = sys::make_memory(LANE_LEN).map_err(|error| failed(error.into()))?;
-    Greeting { lane_len: LANE_LEN as u64 }.send(&socket, &memory).map_err(failed)?;
-    let connection = RingConnection::new(socket, format!("shm://{path}")).map_err(failed)?;
-    let _ = connection.ends.set(Ends::new(&mapping, Side::Maker));
-    Ok(Arc::new(connection))
+    let connection = dial(socket, format!("shm://{path}"), Doubt::None);
+    Ok(Arc::new(connection.map_err(failed)?))
 }
 
 pub(crate) fn bind(
@@ -68,8 +72,32 @@ pub(crate) fn bind(
     options: &Options,
 ) -> Result<Arc<dyn Listener>, BindError> {
     unix::bind(address, path, options, |socket, peer| {
-        Ok(Arc::new(RingConnection::new(socket, peer)?))
+        Ok(Arc::new(RingConnection::new(socket, peer, Doubt::None)?))
     })
+}
+
+/// Whether it is certain that a connection goes through a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    None,
+    /// The peer has not said yet whether it takes the ring that it was offered.
+    Offered,
+    /// The peer may begin with an offer, which is taken or not, or with data.
+    Asked {
+        may_take: bool,
+    },
+}
+
+/// Makes the memory and hands it over. What is sent from now on goes into the ring.
+pub(crate) fn dial(socket: OwnedFd, peer: String, doubt: Doubt) -> io::Result<RingConnection> {
+    let (memory, mapping) = sys::make_memory(LANE_LEN)?;
+    Greeting { lane_len: LANE_LEN as u64 }.send(&socket, &memory)?;
+    let connection = RingConnection::new(socket, peer, doubt)?;
+    let _ = connection.ends.set(Ends::new(&mapping, Side::Maker));
+    if doubt == Doubt::Offered {
+        *lock(&connection.offer) = Some(mapping);
+    }
+    Ok(connection)
 }
 
 /// This process's ends of the two rings.
@@ -117,47 +145,6 @@ impl Ends {
     }
 }
 
-/// The tasks that wait for the one doorbell of a connection.
-#[derive(Debug, Default)]
-struct Tasks {
-    reader: Mutex<Option<Waker>>,
-    writer: Mutex<Option<Waker>>,
-}
-
-impl Tasks {
-    fn slot(&self, direction: Direction) -> &Mutex<Option<Waker>> {
-        match direction {
-            Direction::Read => &self.reader,
-            Direction::Write => &self.writer,
-        }
-    }
-
-    fn remember(&self, direction: Direction, waker: &Waker) {
-        let mut slot = lock(self.slot(direction));
-        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *slot = Some(waker.clone());
-        }
-    }
-
-    fn wake_one(&self, direction: Direction) {
-        let waker = lock(self.slot(direction)).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl std::task::Wake for Tasks {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_one(Direction::Read);
-        self.wake_one(Direction::Write);
-    }
-}
-
 /// One connection over a pair of rings.
 #[derive(Debug)]
 pub(crate) struct RingConnection {
@@ -171,10 +158,21 @@ pub(crate) struct RingConnection {
     tasks: Arc<Tasks>,
     /// Wakes the tasks; kept, so that to wait allocates nothing.
     both: Waker,
+    doubt: Doubt,
+    /// What was offered, until it is taken or not.
+    offer: Mutex<Option<Arc<Mapping>>>,
+    /// Set once it is clear that the socket carries the data after all.
+    plain: OnceLock<PlainSocket>,
+}
+
+/// Where a connection's bytes are.
+enum Road<'a> {
+    Ring(&'a Ends),
+    Socket(&'a PlainSocket),
 }
 
 impl RingConnection {
-    fn new(socket: OwnedFd, peer: String) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, peer: String, doubt: Doubt) -> io::Result<Self> {
         let tasks = Arc::new(Tasks::default());
         Ok(Self {
             socket: Socket::new(socket)?,
@@ -184,22 +182,29 @@ impl RingConnection {
             looks: AtomicU32::new(0),
             both: Waker::from(tasks.clone()),
             tasks,
+            doubt,
+            offer: Mutex::new(None),
+            plain: OnceLock::new(),
         })
     }
 
-    /// The rings, as soon as the peer's memory is here.
-    fn ends(&self) -> io::Result<&Ends> {
-        if let Some(ends) = self.ends.get() {
-            return Ok(ends);
+    /// The rings, as soon as the peer's memory is here; or the socket, if there will be none.
+    fn road(&self) -> io::Result<Road<'_>> {
+        if let Some(plain) = self.plain.get() {
+            return Ok(Road::Socket(plain));
         }
-        let met = Greeting::receive(&self.socket).and_then(|(greeting, memory)| {
-            let lane_len = usize::try_from(greeting.lane_len).unwrap_or(usize::MAX);
-            Ok(sys::map_memory(memory.as_fd(), lane_len)?)
-        });
-        match met {
+        if let Some(ends) = self.ends.get() {
+            return Ok(Road::Ring(ends));
+        }
+        match self.meet() {
             // If another thread was faster, there were two greetings: the first counts.
-            Ok(mapping) => Ok(self.ends.get_or_init(|| Ends::new(&mapping, Side::Guest))),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ends.get().ok_or(error),
+            Ok(Some(mapping)) => {
+                Ok(Road::Ring(self.ends.get_or_init(|| Ends::new(&mapping, Side::Guest))))
+            }
+            Ok(None) => Ok(Road::Socket(self.plain.get_or_init(PlainSocket::default))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ends.get().map(Road::Ring).ok_or(error)
+            }
             Err(error) => {
                 self.end();
                 Err(error)
@@ -207,12 +212,65 @@ impl RingConnection {
         }
     }
 
+    /// The memory that the peer has handed over; `None` if the socket stays what it is.
+    fn meet(&self) -> io::Result<Option<Arc<Mapping>>> {
+        if let Doubt::Asked { may_take } = self.doubt {
+            let is_offered = Greeting::is_next(&self.socket)?;
+            if !is_offered {
+                return Ok(None);
+            }
+            // An offer without memory, through something that forwards bytes alone, is none.
+            let offered = self.receive_memory().ok().filter(|_| may_take);
+            let answer = if offered.is_some() { TAKEN } else { REFUSED };
+            send(self.socket.fd(), &[answer], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+            return Ok(offered);
+        }
+        self.receive_memory().map(Some)
+    }
+
+    fn receive_memory(&self) -> io::Result<Arc<Mapping>> {
+        let (greeting, memory) = Greeting::receive(&self.socket)?;
+        let lane_len = usize::try_from(greeting.lane_len).unwrap_or(usize::MAX);
+        Ok(sys::map_memory(memory.as_fd(), lane_len)?)
+    }
+
+    /// The peer's answer to our offer, if it is there.
+    fn hear_answer(&self, offer: &mut Option<Arc<Mapping>>) -> io::Result<bool> {
+        let mut answer = [0];
+        let (len, _) = recv(self.socket.fd(), &mut answer[..], RecvFlags::DONTWAIT)?;
+        match (len, answer[0]) {
+            (0, _) => return Err(ErrorKind::UnexpectedEof.into()),
+            (_, TAKEN) => {}
+            (_, REFUSED) => {
+                let (Some(mapping), Some(ends)) = (offer.as_ref(), self.ends.get()) else {
+                    return Ok(true);
+                };
+                // Nobody writes into the ring while what is in it moves to the socket.
+                let _producer = lock(&ends.producer);
+                let mut written = Consumer::new(Lane::written_by(Side::Maker, mapping));
+                let mut backlog = BytesMut::new();
+                while matches!(written.read(&mut backlog, LANE_LEN, || {}), Ok(1..)) {}
+                let _ = self.plain.set(PlainSocket::with(backlog));
+            }
+            _ => return Err(self.break_off(Corrupt)),
+        }
+        *offer = None;
+        Ok(true)
+    }
+
     fn try_write(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
         if self.is_over.load(Ordering::Acquire) {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let mut producer = lock(&self.ends()?.producer);
         let slices = packets.as_flattened();
+        let ends = match self.road()? {
+            Road::Ring(ends) => ends,
+            Road::Socket(plain) => return plain.write(&self.socket, slices),
+        };
+        let mut producer = lock(&ends.producer);
+        if let Some(plain) = self.plain.get() {
+            return plain.write(&self.socket, slices); // the offer was refused meanwhile
+        }
         let written = producer.write(slices, || self.ring_peer());
         drop(producer);
         match written {
@@ -233,8 +291,9 @@ impl RingConnection {
         // Before the look into the ring: what the peer wrote before its end must not be missed.
         let is_over = self.is_over.load(Ordering::Acquire);
         let end = Received { len: 0, stride: 0 };
-        let ends = match self.ends() {
-            Ok(ends) => ends,
+        let ends = match self.road() {
+            Ok(Road::Ring(ends)) => ends,
+            Ok(Road::Socket(plain)) => return plain.read(&self.socket, into, max),
             Err(error) if is_over || error.kind() == ErrorKind::UnexpectedEof => return Ok(end),
             Err(error) => return Err(error),
         };
@@ -270,12 +329,28 @@ impl RingConnection {
 
     /// Answers our own doorbell: true if it rang, or if the peer has gone.
     fn hear(&self) -> bool {
+        if self.plain.get().is_some() {
+            return true; // what comes is data, for whoever looks again
+        }
         if self.ends.get().is_none() {
-            let met = self.ends().map(drop).map_err(|error| error.kind());
+            let met = self.road().map(drop).map_err(|error| error.kind());
             return met != Err(ErrorKind::WouldBlock);
         }
+        if self.doubt == Doubt::Offered {
+            let mut offer = lock(&self.offer);
+            if offer.is_some() {
+                return match self.hear_answer(&mut offer) {
+                    Ok(_) => true,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                    Err(_) => {
+                        self.is_over.store(true, Ordering::Release);
+                        true
+                    }
+                };
+            }
+        }
         let mut rings = [0; 256];
-        let heard = rustix::net::recv(self.socket.fd(), &mut rings[..], RecvFlags::DONTWAIT);
+        let heard = recv(self.socket.fd(), &mut rings[..], RecvFlags::DONTWAIT);
         match heard {
             Err(Errno::AGAIN | Errno::INTR) => false,
             Ok((1.., _)) => true,
@@ -317,6 +392,10 @@ impl RingConnection {
             Direction::Write => Want { read: false, write: true },
         };
         for _ in 0..BELLS_MAX {
+            if let Some(plain) = self.plain.get() {
+                self.tasks.remember(direction, cx.waker());
+                return self.poll_plain(plain, direction, attempt);
+            }
             if !self.socket.is_parked()
                 && let Some(done) = unless_blocked(attempt())
             {
@@ -345,6 +424,48 @@ impl RingConnection {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl RingConnection {
+    /// As `poll_ring`, where the socket carries the data. Whoever polls also sends on what was
+    /// accepted for the ring.
+    fn poll_plain<T>(
+        &self,
+        plain: &PlainSocket,
+        direction: Direction,
+        attempt: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let mut both = Context::from_waker(&self.both);
+        if direction == Direction::Read && plain.has_backlog() {
+            let _ = self.socket.poll_io(&mut both, Direction::Write, || plain.flush(&self.socket));
+        }
+        self.socket.poll_io(&mut both, direction, attempt)
+    }
+
+    /// As `wait`, where the socket carries the data.
+    fn wait_plain(
+        &self,
+        plain: &PlainSocket,
+        want: Want,
+        wake: &Wake,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ready> {
+        loop {
+            let has_backlog = plain.has_backlog();
+            let wanted = Want { write: want.write || has_backlog, ..want };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let mut ready = self.socket.wait(wanted, wake, left)?;
+            if has_backlog && ready.write {
+                // An error is found by whoever sends or receives next.
+                let _ = plain.flush(&self.socket);
+                ready.write = want.write && !plain.has_backlog();
+                if ready == Ready::default() && left != Some(Duration::ZERO) {
+                    continue;
+                }
+            }
+            return Ok(ready);
+        }
     }
 }
 
@@ -389,6 +510,10 @@ impl Connection for RingConnection {
         self.poll_ring(cx, Direction::Read, || self.try_read(into, max))
     }
 
+    fn is_memory(&self) -> bool {
+        self.plain.get().is_none()
+    }
+
     fn unpark(&self) -> io::Result<()> {
         self.socket.unpark()?;
         self.both.wake_by_ref();
@@ -406,10 +531,13 @@ impl Connection for RingConnection {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let bell = Want { read: true, write: false };
         loop {
+            if let Some(plain) = self.plain.get() {
+                return self.wait_plain(plain, want, wake, deadline);
+            }
             if self.is_over.load(Ordering::Acquire) {
                 return Ok(Ready { read: want.read, write: want.write, woken: false });
             }
-            if let Ok(ends) = self.ends() {
+            if let Ok(Road::Ring(ends)) = self.road() {
                 ends.ask(want);
                 let ready = ends.ready(want);
                 if ready != Ready::default() {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Which readiness a task waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
     Write,

@@ -26,6 +26,7 @@ use crate::{
     connection::{Connection, Listener},
     error::{BindError, ConnectError},
     options::Options,
+    shm::{self, Doubt, RingConnection},
     socket::lock,
     stream::StreamConnection,
 };
@@ -34,7 +35,7 @@ use crate::{
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes a connection of an accepted socket, whose peer is named for people.
-type Adopt = fn(OwnedFd, String) -> io::Result<Arc<dyn Connection>>;
+pub(crate) type Adopt = fn(OwnedFd, String) -> io::Result<Arc<dyn Connection>>;
 
 /// Connects at once, or as soon as the listener's queue has room.
 pub(crate) async fn connect(
@@ -42,9 +43,24 @@ pub(crate) async fn connect(
     path: &str,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
-    let fd = open(address, path, options).await?;
-    StreamConnection::open(fd, format!("unix://{path}"))
-        .map_err(|cause| ConnectError::from_io(address, cause, options.connect_timeout))
+    let failed = |cause| ConnectError::from_io(address, cause, options.connect_timeout);
+    let (fd, peer) = (open(address, path, options).await?, format!("unix://{path}"));
+    if !options.shared_memory {
+        return StreamConnection::open(fd, peer).map_err(failed);
+    }
+    Ok(Arc::new(shm::dial(fd, peer, Doubt::Offered).map_err(failed)?))
+}
+
+/// What `bind` makes of a connected socket: the peer may offer to go on through shared memory.
+pub(crate) fn adopt(options: &Options) -> Adopt {
+    fn with(socket: OwnedFd, peer: String, may_take: bool) -> io::Result<Arc<dyn Connection>> {
+        Ok(Arc::new(RingConnection::new(socket, peer, Doubt::Asked { may_take })?))
+    }
+    if options.shared_memory {
+        |socket, peer| with(socket, peer, true)
+    } else {
+        |socket, peer| with(socket, peer, false)
+    }
 }
 
 /// A connected, non-blocking socket.

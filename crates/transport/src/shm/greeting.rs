@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+        SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
     },
 };
 
@@ -42,6 +42,18 @@ impl Greeting {
         // A fresh socket has room for a few bytes, which go as one.
         sendmsg(socket, &[IoSlice::new(&text)], &mut control, flags)?;
         Ok(())
+    }
+
+    /// Whether the peer's first bytes are a greeting; they stay where they are.
+    pub(super) fn is_next(socket: &Socket) -> io::Result<bool> {
+        let mut front = [0; Self::LEN];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let (len, _) = recv(socket.fd(), &mut front[..], flags)?;
+        let shorter = len.min(Self::MAGIC.len());
+        if len == 0 || front[..shorter] != Self::MAGIC[..shorter] {
+            return Ok(false);
+        }
+        if len < Self::LEN { Err(ErrorKind::WouldBlock.into()) } else { Ok(true) }
     }
 
     /// What the peer has sent, and the memory; the end of the stream is `UnexpectedEof`.

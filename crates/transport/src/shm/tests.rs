@@ -15,7 +15,7 @@ fn unbound() -> (UnixStream, OwnedFd) {
 }
 
 fn guest(socket: OwnedFd) -> RingConnection {
-    RingConnection::new(socket, "a test".to_owned()).unwrap()
+    RingConnection::new(socket, "a test".to_owned(), Doubt::None).unwrap()
 }
 
 /// A peer whose memory the test can write at will: (its socket, its rings, its memory, our end).
@@ -25,7 +25,7 @@ fn met() -> (OwnedFd, Ends, Arc<Mapping>, RingConnection) {
     let near = OwnedFd::from(near);
     Greeting { lane_len: 64 << 10 }.send(&near, &fd).unwrap();
     let guest = guest(far);
-    guest.ends().unwrap();
+    assert!(guest.road().is_ok());
     (near, Ends::new(&mapping, Side::Maker), mapping, guest)
 }
 
@@ -102,7 +102,7 @@ fn descriptors_that_nobody_asked_for_are_closed() {
     fds[0] = fd.as_fd();
     control.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(&near, &[IoSlice::new(&text)], &mut control, SendFlags::empty()).unwrap();
-    guest.ends().unwrap();
+    assert!(guest.road().is_ok());
     // And those that come with a bell.
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -217,7 +217,7 @@ async fn a_reader_and_a_writer_that_are_different_tasks_share_the_bell() {
     let near = OwnedFd::from(near);
     Greeting { lane_len: 64 << 10 }.send(&near, &fd).unwrap();
     rustix::io::ioctl_fionbio(&near, true).unwrap();
-    let maker = RingConnection::new(near, "a test".to_owned()).unwrap();
+    let maker = RingConnection::new(near, "a test".to_owned(), Doubt::None).unwrap();
     let _ = maker.ends.set(Ends::new(&mapping, Side::Maker));
     let ends = [Arc::new(maker), Arc::new(guest(far))];
     const LEN: usize = 5_000_000;
@@ -247,4 +247,107 @@ async fn a_reader_and_a_writer_that_are_different_tasks_share_the_bell() {
     }
     let (fd, _mapping) = make_memory(64 << 10).unwrap();
     assert!(map_memory(fd.as_fd(), 64 << 10).is_ok());
+}
+
+/// Both ends of a unix connection, the second of which was connected to.
+fn unix_pair(may_take: bool) -> (RingConnection, RingConnection) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    let near = dial(near.into(), "far".to_owned(), Doubt::Offered).unwrap();
+    let far = RingConnection::new(far.into(), "near".to_owned(), Doubt::Asked { may_take });
+    (near, far.unwrap())
+}
+
+fn is_on_socket(connection: &RingConnection) -> bool {
+    connection.plain.get().is_some()
+}
+
+#[tokio::test]
+async fn a_unix_connection_moves_to_the_ring_if_both_agree_and_loses_nothing_if_not() {
+    for may_take in [true, false] {
+        let (near, far) = unix_pair(may_take);
+        // More than the socket takes at once, before the peer has said anything.
+        let early: Vec<u8> = (0..700_000_u32).map(|at| (at % 251) as u8).collect();
+        assert_eq!(try_send(&near, &early).unwrap(), early.len());
+        let (near, far) = (Arc::new(near), Arc::new(far));
+        let reader = tokio::spawn({
+            let far = far.clone();
+            async move {
+                let mut into = BytesMut::new();
+                while into.len() < 700_005 {
+                    poll_fn(|cx| far.poll_recv(cx, &mut into, 60_000)).await.unwrap();
+                }
+                let packet = [[IoSlice::new(b"answer"), IoSlice::new(b"")]];
+                assert_eq!(poll_fn(|cx| far.poll_send(cx, &packet)).await.unwrap(), 6);
+                into
+            }
+        });
+        // It only waits for an answer: what is behind must not wait with it.
+        let mut into = BytesMut::new();
+        let packet = [[IoSlice::new(b" late"), IoSlice::new(b"")]];
+        assert_eq!(poll_fn(|cx| near.poll_send(cx, &packet)).await.unwrap(), 5);
+        poll_fn(|cx| near.poll_recv(cx, &mut into, 100)).await.unwrap();
+        assert_eq!(&into[..], b"answer");
+        let read = reader.await.unwrap();
+        assert!(read[..700_000] == early && &read[700_000..] == b" late");
+        assert_eq!((is_on_socket(&near), is_on_socket(&far)), (!may_take, !may_take));
+        assert_eq!((near.is_memory(), far.is_memory()), (may_take, may_take));
+        near.park();
+        far.shutdown();
+        assert!(near.wait(READ, &Wake::new().unwrap(), None).unwrap().read);
+        assert_eq!(near.try_recv(&mut into, 100).unwrap().len, 0);
+    }
+}
+
+#[test]
+fn threads_alone_get_over_a_refusal() {
+    let (near, far) = unix_pair(false);
+    assert_eq!(try_send(&near, &[7; 700_000]).unwrap(), 700_000);
+    let thread = std::thread::spawn(move || {
+        let (mut into, wake) = (BytesMut::new(), Wake::new().unwrap());
+        while into.len() < 700_000 {
+            assert!(far.wait(READ, &wake, None).unwrap().read);
+            match far.try_recv(&mut into, 100_000) {
+                Ok(received) => assert_ne!(received.len, 0),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        try_send(&far, b"thanks").unwrap();
+        far
+    });
+    let (mut into, wake) = (BytesMut::new(), Wake::new().unwrap());
+    while into.is_empty() {
+        let ready = near.wait(READ, &wake, None).unwrap();
+        assert!(ready.read && !ready.write);
+        let _ = near.try_recv(&mut into, 100);
+    }
+    assert_eq!(&into[..], b"thanks");
+    drop(thread.join().unwrap());
+}
+
+/// A peer without shared memory, or something between that forwards bytes alone.
+#[test]
+fn what_is_no_offer_is_data() {
+    for text in [&b"td first packet"[..], b"t"] {
+        let (near, far) = unbound();
+        let guest = RingConnection::new(far, "a test".to_owned(), Doubt::Asked { may_take: true });
+        let guest = guest.unwrap();
+        send(&near, text, SendFlags::empty()).unwrap();
+        let rest = if text.len() == 1 { &b"d, and the rest"[..] } else { b"" };
+        send(&near, rest, SendFlags::empty()).unwrap();
+        let mut into = BytesMut::new();
+        assert_eq!(guest.try_recv(&mut into, 100).unwrap().len, text.len() + rest.len());
+        assert_eq!(into, [text, rest].concat());
+        assert!(!guest.is_memory());
+    }
+    let (near, far) = unbound();
+    let guest =
+        RingConnection::new(far, "a test".to_owned(), Doubt::Asked { may_take: true }).unwrap();
+    send(&near, b"tidring\x01\0\0\x01\0\0\0\0\0data", SendFlags::empty()).unwrap();
+    let mut into = BytesMut::new();
+    assert_eq!(guest.try_recv(&mut into, 100).unwrap().len, 4);
+    let mut answer = [0; 8];
+    assert_eq!(rustix::io::read(&near, &mut answer), Ok(1));
+    assert_eq!((&into[..], answer[0]), (&b"data"[..], REFUSED));
 }
