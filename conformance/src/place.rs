@@ -11,6 +11,12 @@ pub enum Sitter {
     Inproc,
     /// A Unix socket.
     Unix,
+    /// Shared memory.
+    Shm,
+    /// POSIX message queues.
+    Mq,
+    /// Pipes. They have two ends and no place, so that nobody listens and nobody connects.
+    Pipe,
     /// TCP over IPv4.
     Tcp,
     /// TCP over IPv6.
@@ -20,13 +26,32 @@ pub enum Sitter {
 }
 
 impl Sitter {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Inproc, Self::Unix, Self::Tcp, Self::Tcp6, Self::Udp];
+    /// All that have a place.
+    pub const ALL: [Self; 7] =
+        [Self::Inproc, Self::Unix, Self::Shm, Self::Mq, Self::Tcp, Self::Tcp6, Self::Udp];
 
     /// Whether packets may be lost on the way.
     #[must_use]
     pub fn is_datagram(self) -> bool {
         self == Self::Udp
+    }
+
+    /// Whether this machine has it; if not, says so as a test does that cannot run.
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        if self != Self::Mq {
+            return true;
+        }
+        let place = self.place();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let address = place.channel("try").parse().unwrap();
+        let options = tidings_transport::Options::default();
+        let tried = runtime.block_on(tidings_transport::bind(&address, &options));
+        if let Err(error) = &tried {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            println!("NOT RUN: {test}: {error}");
+        }
+        tried.is_ok()
     }
 
     /// A place that no other exam has, in this process or in another one.
@@ -37,10 +62,13 @@ impl Sitter {
         let folder = std::env::temp_dir().join(format!("tidings-exam-{process}-{number}"));
         let address = match self {
             Self::Inproc => format!("inproc://exam-{process}-{number}"),
-            Self::Unix => {
+            Self::Unix | Self::Shm => {
                 std::fs::create_dir_all(&folder).unwrap();
-                format!("unix://{}/node.sock", folder.display())
+                let scheme = if self == Self::Unix { "unix" } else { "shm" };
+                format!("{scheme}://{}/node.sock", folder.display())
             }
+            Self::Mq => format!("mq:///exam-{process}-{number}"),
+            Self::Pipe => "pipe:".to_owned(),
             // All of 127.0.0.0/8 is loopback: an address of our own makes every port our own.
             Self::Tcp => format!("tcp://{}:{}", own_address(number), own_port(number)),
             Self::Udp => format!("udp://{}:{}", own_address(number), own_port(number)),

@@ -30,9 +30,23 @@ pub(crate) fn address(place: &Place) -> Address {
 
 /// Connects and says hello: where there are only datagrams nobody is there before one arrives.
 pub(crate) async fn pair(sitter: Sitter) -> Pair {
+    if sitter == Sitter::Pipe {
+        return pipes().await;
+    }
     let place = sitter.place();
     let listener = bind(&address(&place), &Options::default()).await.unwrap();
     let (near, far) = join(&*listener).await;
+    Pair { near, far, listener, place }
+}
+
+/// Two crossed pipes, as between a parent and its child. To the listener nobody comes.
+async fn pipes() -> Pair {
+    let place = Sitter::Inproc.place();
+    let listener = bind(&address(&place), &Options::default()).await.unwrap();
+    let ((down_out, down_in), (up_out, up_in)) =
+        (rustix::pipe::pipe().unwrap(), rustix::pipe::pipe().unwrap());
+    let near = tidings_transport::pipe(up_out, down_in, "far").unwrap();
+    let far = tidings_transport::pipe(down_out, up_in, "near").unwrap();
     Pair { near, far, listener, place }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     group::GroupArgs,
     later::LaterArgs,
     ls::LsArgs,
+    mq::MqArgs,
     publish::PubArgs,
     queue::QueueArgs,
     recv::RecvArgs,
@@ -43,7 +44,8 @@ pub(crate) struct Cli {
 
 const EXIT_CODES: &str = "\
 An address is scheme://authority/channel: tcp://127.0.0.1:7400/orders, udp://[::1]:7400/orders,
-unix:///run/kitchen.sock/orders. Durations are 250ms, 5s, 2m; sizes are 64, 1k (1000), 1KiB, 16MiB.
+unix:///run/kitchen.sock/orders, shm:///run/kitchen.sock/orders, mq:///kitchen/orders, pipe:/orders.
+Durations are 250ms, 5s, 2m; sizes are 64, 1k (1000), 1KiB, 16MiB.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 timed out, 4 unreachable or no responder, 5 guarantee or
 feature refused, 6 authentication, 7 bad configuration or damaged data, 8 a checked property was
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Show the channels and links of a running node
     Ls(LsArgs),
+    /// Show or remove POSIX message queues, such as those that a crash left behind
+    Mq(MqArgs),
     /// Show, check or write the configuration
     Config(ConfigArgs),
     /// Explain an error code
@@ -182,6 +186,9 @@ mod tests {
             "tidings sim --seeds 1..100",
             "tidings doctor",
             "tidings ls",
+            "tidings mq ls",
+            "tidings mq rm /kitchen.tidings /other",
+            "tidings mq rm --leftovers",
             "tidings top",
             "tidings trace ID",
             "tidings tls dev-ca",

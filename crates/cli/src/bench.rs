@@ -9,7 +9,7 @@ mod raw;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use tidings::Address;
+use tidings::{Address, Scheme};
 
 use crate::{
     bench::{
@@ -197,7 +197,10 @@ fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
                     "max" => None,
                     text => Some(parse_rate(text).map_err(|why| Trouble::new("E0601", why))?),
                 };
-                for end in ends {
+                // A raw end is a program on sockets.
+                let has_raw =
+                    !matches!(address.scheme(), Scheme::Mq | Scheme::Inproc | Scheme::Pipe);
+                for end in ends.iter().filter(|end| has_raw || **end != End::Raw) {
                     cases.push(Case {
                         what: args.what,
                         end: *end,
@@ -230,7 +233,9 @@ fn measure(case: &Case) -> Result<Measure, Trouble> {
         (End::Raw, _) => raw::round_trips(case, &address),
     };
     child.stop();
-    if let Some(path) = case.endpoint.strip_prefix("unix://") {
+    if let Some(path) =
+        case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock"))
+    {
         let _ = std::fs::remove_file(path); // the far end was killed, it could not
     }
     measure

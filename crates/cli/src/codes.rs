@@ -70,7 +70,7 @@ const ROWS: &[Row] = &[
         exit: Exit::Authentication,
         text: "A listener off loopback has to be protected, or said aloud.\n\
             Whoever reaches the address could read and send messages there. Addresses that cannot \
-            leave the host (127.0.0.1, [::1], unix, inproc) need nothing. Anywhere else give \
+            leave the host (127.0.0.1, [::1], unix, shm, mq, pipe, inproc) need nothing. Anywhere else give \
             `--insecure` if the network in between is trusted; TLS comes with a later version.",
     },
     Row {
@@ -78,9 +78,9 @@ const ROWS: &[Row] = &[
         kind: "NotBuilt",
         exit: Exit::Refused,
         text: "The scheme is known, but this version has no transport for it.\n\
-            Built are inproc, unix, tcp and udp. The guarantee belongs to the channel and not to \
-            the transport, so a channel can move to another scheme later without a change at \
-            either end.",
+            Built are inproc, unix, shm, mq, pipe, tcp and udp. The guarantee belongs to the \
+            channel and not to the transport, so a channel can move to another scheme later \
+            without a change at either end.",
     },
     Row {
         code: "E0107",
@@ -122,6 +122,15 @@ const ROWS: &[Row] = &[
         text: "A name cannot be used as it stands.\n\
             Topics are parts separated by dots, none of them empty: prices.eu.wheat. In a pattern \
             `*` stands for one part and `>` for the rest.",
+    },
+    Row {
+        code: "E0112",
+        kind: "QueueLimit",
+        exit: Exit::Failed,
+        text: "The kernel has no room for more message queues of this user.\n\
+            All queues of a user share `ulimit -q` bytes (usually 800 KiB), and the system has \
+            `fs.mqueue.queues_max` of them. `tidings mq ls` shows those that a crash left behind, \
+            `tidings doctor` the limits and what raises them.",
     },
     Row {
         code: "E0201",
@@ -345,6 +354,15 @@ const ROWS: &[Row] = &[
         exit: Exit::Failed,
         text: "The file is there already, and was left as it was.\n\
             `tidings config init` never overwrites. Move the file away, or name another one.",
+    },
+    Row {
+        code: "E0610",
+        kind: "Queue",
+        exit: Exit::Failed,
+        text: "A message queue could not be listed or removed.\n\
+            A queue that a live process reads is left alone, and so are those of other users. \
+            Queues can only be listed where their file system is mounted: `mount -t mqueue none \
+            /dev/mqueue`.",
     },
     Row {
         code: "E0701",

@@ -20,7 +20,7 @@ pub(crate) fn trouble(error: &impl Diagnose) -> Trouble {
 pub(crate) fn address(text: &str) -> Result<Address, Trouble> {
     text.parse().map_err(|error| match error {
         AddressError::NotBuilt { .. } => Trouble::new("E0106", format!("{text}: {error}"))
-            .hint("use one of the schemes that are built: inproc, unix, tcp, udp"),
+            .hint("use one of the schemes that are built: inproc, unix, shm, mq, pipe, tcp, udp"),
         AddressError::NoScheme { .. } => Trouble::new("E0101", error.to_string())
             .hint("put the scheme in front: tcp://HOST:PORT/CHANNEL or unix:///FILE.sock/CHANNEL"),
         _ => Trouble::new("E0101", error.to_string())

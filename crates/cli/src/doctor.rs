@@ -41,6 +41,11 @@ impl Check {
         Self { check, verdict: Verdict::Ok, found: found.into(), hint: None }
     }
 
+    /// Fine as it is; the hint is for those who want more.
+    fn ok_with(check: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, found: found.into(), hint: Some(hint.into()) }
+    }
+
     fn warn(check: &'static str, found: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { check, verdict: Verdict::Warn, found: found.into(), hint: Some(hint.into()) }
     }

@@ -22,6 +22,7 @@ mod group;
 mod interrupt;
 mod later;
 mod ls;
+mod mq;
 mod node;
 mod print;
 mod progress;
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<Exit, Trouble> {
         Command::Sim(args) => sim::run(args, &context),
         Command::Doctor(args) => doctor::run(args, &context),
         Command::Ls(args) => ls::run(args, &context),
+        Command::Mq(args) => mq::run(args, &context),
         Command::Config(args) => configure::run(args, &context),
         Command::Explain(args) => explain::run(args, &context),
         Command::Completions(args) => generate::completions(args, &context),

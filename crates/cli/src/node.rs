@@ -85,7 +85,9 @@ pub(crate) struct Listening {
 /// Listens, as long as what it returns lives.
 pub(crate) fn listen(node: &Node, address: &Address) -> Result<Listening, Trouble> {
     let status = node.serve_status().wait().map_err(|error| trouble(&error))?;
-    let bound = node.listen(&address.endpoint()).wait().map_err(|error| trouble(&error))?;
+    // Only bare bodies are bound for one channel before they come.
+    let place = if address.is_plain() { address.to_string() } else { address.endpoint() };
+    let bound = node.listen(&place).wait().map_err(|error| trouble(&error))?;
     Ok(Listening { address: bound, _status: status })
 }
 

@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError};
+use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError, Scheme};
 
 use self::file::OutFile;
 use crate::{
@@ -82,6 +82,11 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
     args.node.judge(&address, &config, context)?;
+    if args.connect && address.is_plain() {
+        return Err(Trouble::new("E0301", "a node that holds messages gives them away framed")
+            .why(format!("{address} is for bare bodies, of programs that are not ours"))
+            .hint("leave out --connect to take what such programs send"));
+    }
     let interrupt = context.interrupt()?;
     let node = args.node.start(&config, Keep::Nothing)?;
     let mut builder = node
@@ -101,7 +106,12 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let listening = if args.connect { None } else { Some(node::listen(&node, &address)?) };
     match &listening {
         Some(listening) => {
-            let at = format!("{}/{channel}", listening.address.endpoint());
+            let place = &listening.address;
+            let at = if place.is_plain() {
+                place.to_string()
+            } else {
+                format!("{}/{channel}", place.endpoint())
+            };
             let text = format!("listening on {at}");
             context.event(&Fields(&[("event", json!("listening")), ("address", json!(at))]), &text);
         }
@@ -115,6 +125,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let mut taking = Taking {
         receiver,
         holder: args.connect.then(|| (node.clone(), address.endpoint())),
+        pipe: (address.scheme() == Scheme::Pipe).then(|| node.clone()),
         output: Output::new(),
         file,
         form: Form::of(args.raw, context.is_json),
@@ -125,6 +136,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
         printed: Vec::new(),
         kept: Vec::new(),
         taken: 0,
+        is_limited: args.count.is_some(),
     };
     let started = Instant::now();
     let end = taking.run(args.count);
@@ -162,6 +174,8 @@ enum End {
     Interrupted,
     Idle,
     Closed,
+    /// The other end of the pipe is gone.
+    Pipe,
 }
 
 /// The loop and what it holds.
@@ -169,6 +183,8 @@ struct Taking {
     receiver: RawReceiver,
     /// Our node and whom it takes from, where it does not listen itself.
     holder: Option<(Node, String)>,
+    /// Our node, where its one peer is at the other end of a pipe.
+    pipe: Option<Node>,
     output: Output,
     /// Where the bodies go, if not there.
     file: Option<OutFile>,
@@ -183,6 +199,8 @@ struct Taking {
     /// Never to be acknowledged, and not to be given back while we run.
     kept: Vec<RawMessage>,
     taken: u64,
+    /// Whether so many were asked for.
+    is_limited: bool,
 }
 
 impl Taking {
@@ -203,6 +221,7 @@ impl Taking {
                         Err(RecvError::Timeout) if left == Some(Duration::ZERO) => {
                             return Ok(End::Idle);
                         }
+                        Err(RecvError::Timeout) if self.is_pipe_over() => return Ok(End::Pipe),
                         Err(RecvError::Timeout) => continue,
                         Err(RecvError::Closed) => return Ok(End::Closed),
                         Err(error) => return Err(trouble(&error)),
@@ -215,6 +234,15 @@ impl Taking {
             last = Instant::now();
         }
         Ok(End::Enough)
+    }
+
+    /// Nobody comes a second time through a pipe.
+    fn is_pipe_over(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|node| {
+            let links = node.status().links;
+            links.iter().any(|link| link.sessions > 0)
+                && !links.iter().any(|link| link.is_connected)
+        })
     }
 
     fn take(&mut self, message: RawMessage) -> Result<(), Trouble> {
@@ -288,6 +316,9 @@ impl Taking {
                     .hint("start a sender, or wait longer with --timeout")
                     .retryable(true))
             }
+            End::Pipe if !self.is_limited => Ok(Exit::Ok),
+            End::Pipe => Err(Trouble::new("E0902", "the pipe has ended")
+                .why(format!("{} came before", count(self.taken, "message")))),
             End::Closed => Err(Trouble::new("E0902", "the channel was closed")),
         }
     }

@@ -2,6 +2,7 @@
 //! far each of them gets.
 
 mod outbox;
+mod plain;
 mod settle;
 
 use std::{
@@ -188,8 +189,11 @@ fn check_stage(until: Stage, delivery: Delivery, is_rendezvous: bool) -> Result<
 pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, _) = channel_address(&args.addr)?;
     let config = context.config()?;
-    let choice = Choice::of(&args, &config)?;
     args.node.judge(&address, &config, context)?;
+    if address.is_plain() {
+        return plain::run(&args, &address, &config, context);
+    }
+    let choice = Choice::of(&args, &config)?;
     let interrupt = context.interrupt()?;
     if let Some(folder) = &args.outbox.outbox {
         let folder = folder.clone();

@@ -11,7 +11,7 @@ use crate::{
 /// The program's version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Schemes that this version has a transport for.
-pub(crate) const SCHEMES: [&str; 4] = ["inproc", "unix", "tcp", "udp"];
+pub(crate) const SCHEMES: [&str; 7] = ["inproc", "unix", "shm", "mq", "pipe", "tcp", "udp"];
 
 pub(crate) fn run(context: &Context) -> Result<Exit, Trouble> {
     let mut output = Output::new();

@@ -11,6 +11,8 @@ use crate::{Established, LinkConfig, Time, earliest};
 pub enum Path {
     /// Bytes in order, complete until the connection breaks.
     Stream,
+    /// The same, through memory that both ends share: packets go without a checksum.
+    Memory,
     /// Packets that may be lost, repeated and reordered.
     Datagram,
 }
@@ -19,6 +21,8 @@ pub enum Path {
 pub(crate) struct Session {
     pub id: u32,
     pub packet_max: usize,
+    /// Whether packets have a checksum.
+    pub is_summed: bool,
     pub next_number: u64,
     pub datagram: Option<Datagram>,
     pub pong: Option<u64>,
@@ -49,6 +53,7 @@ impl Session {
         Self {
             id: established.session,
             packet_max,
+            is_summed: path != Path::Memory,
             next_number: 1,
             datagram,
             pong: None,

@@ -133,6 +133,12 @@ pub enum BindError {
         /// The address.
         address: String,
     },
+    /// The caller's: bare bodies go to one channel, which their address has to name.
+    #[error("{address} names no channel for the bodies that come")]
+    NoChannel {
+        /// The address.
+        address: String,
+    },
     /// The caller's: plaintext off loopback has to be asked for.
     #[error("{address} is not a loopback address, and this listener has no TLS")]
     Insecure {
@@ -195,6 +201,12 @@ pub enum OpenError {
     NoChannel {
         /// The address.
         address: String,
+    },
+    /// Nobody receives bare bodies there.
+    #[error("{cause}")]
+    Unreachable {
+        /// What the transport said.
+        cause: tidings_transport::ConnectError,
     },
     /// The caller's: the choices contradict each other.
     #[error("{what}")]

@@ -37,6 +37,7 @@ mod keys;
 mod message;
 mod node;
 mod peer;
+mod plain;
 mod queue;
 mod receiver;
 mod replica;
@@ -63,6 +64,7 @@ pub use message::{Ack, Message, RawMessage};
 pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
 };
+pub use plain::PlainSender;
 pub use queue::{
     DeadLetter, Death, DeathReason, FailedAttempt, LetterId, Pull, PushReceipt, Queue, QueueConfig,
     QueueDelivery, QueueError, QueueMessage, QueueOverflow, QueuePush, QueueRefusal, QueueStatus,
@@ -82,7 +84,11 @@ pub use tidings_core::{
     BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,
     RecoveryConfig, RefuseCode, RetryConfig, Stage,
 };
-pub use tidings_transport::{Address, Scheme};
+pub use tidings_transport::{
+    Address, Queue as PosixQueue, QueueKind as PosixQueueKind, QueueLimits as PosixQueueLimits,
+    RemoveError, Scheme, queue_limits as posix_queue_limits, queues as posix_queues,
+    remove_queue as remove_posix_queue,
+};
 pub use topic::{Subscription, TOPIC_MAX, is_topic, topic_matches, topic_of};
 pub use typed::{
     Codec, Group, GroupEvent, GroupValue, Receiver, RecvValue, SendValue, Sender, TypedGroup,

@@ -279,17 +279,26 @@ impl Node {
     /// Where the node listens.
     #[must_use]
     pub fn addresses(&self) -> Vec<Address> {
-        self.hub().lock().listeners.iter().map(|listener| listener.local()).collect()
+        let inner = self.hub().lock();
+        let all = inner.listeners.iter().map(|listener| listener.local());
+        all.filter(|address| !crate::plain::is_own(address)).collect()
     }
 
     /// Listens on one more address and gives it as it really is (its port, if 0 was asked for).
+    ///
+    /// A `?plain` address names the channel to whose receivers the bare bodies go that come there:
+    /// they are messages of this node's own, without a guarantee.
     pub fn listen(&self, address: &str) -> Opening<Result<Address, BindError>> {
-        let (hub, address) = (self.hub().clone(), address.to_owned());
+        let (node, hub, address) = (self.clone(), self.hub().clone(), address.to_owned());
         Opening::new(async move {
             let address: Address = address.parse()?;
             if !address.is_loopback() && !hub.config.is_insecure {
                 return Err(BindError::Insecure { address: address.to_string() });
             }
+            if address.is_plain() {
+                return Box::pin(crate::plain::listen(node, address)).await;
+            }
+            drop(node);
             if address.channel().is_some() {
                 return Err(BindError::Channel { address: address.to_string() });
             }
@@ -367,7 +376,7 @@ impl Node {
     }
 
     pub(crate) fn target(&self, target: &str) -> Result<Address, OpenError> {
-        if target.contains("://") {
+        if target.contains("://") || target.starts_with("pipe:") {
             return Ok(target.parse()?);
         }
         let Some(default) = &self.inner.default else {

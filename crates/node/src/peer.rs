@@ -210,6 +210,7 @@ impl Peer {
         state.peer_state = established.peer_state;
         state.outbound.clear();
         let path = match connection.shape() {
+            Shape::Stream if connection.is_memory() => Path::Memory,
             Shape::Stream => Path::Stream,
             Shape::Datagram { .. } => Path::Datagram,
         };

@@ -188,7 +188,9 @@ impl Node {
         let (channels, listens, breakers) = {
             let inner = hub.lock();
             let channels: Vec<_> = inner.channels.values().cloned().collect();
-            let listens = inner.listeners.iter().map(|listener| listener.local().to_string());
+            let listens = inner.listeners.iter().map(|listener| listener.local());
+            let listens = listens.filter(|address| !crate::plain::is_own(address));
+            let listens = listens.map(|address| address.to_string());
             let breakers = inner.breakers.iter().filter_map(|(destination, breaker)| {
                 let state = match breaker.state(now) {
                     BreakerState::Closed => return None,

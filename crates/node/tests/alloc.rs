@@ -76,7 +76,7 @@ fn burst(sitter: Sitter, len: usize) {
 #[test]
 fn a_burst_allocates_nothing_a_message() {
     within_a_minute("burst", || {
-        for sitter in [Sitter::Tcp, Sitter::Unix] {
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm] {
             for len in [0, 64, 1024] {
                 burst(sitter, len);
             }
@@ -118,7 +118,7 @@ fn bursts_batches_and_loans_allocate_nothing_a_message() {
 fn a_ping_pong_allocates_nothing_a_message() {
     within_a_minute("ping-pong", || {
         const ROUNDS: usize = 5000;
-        for sitter in [Sitter::Tcp, Sitter::Unix] {
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm] {
             let (tx, mut rx, near, _near_place) = pair(sitter);
             let (back, mut answers, far, _far_place) = pair(sitter);
             let (done, is_done) = channel();

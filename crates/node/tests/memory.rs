@@ -54,8 +54,8 @@ fn scenario_30_a_stopped_receiver_holds_its_sender_at_its_capacity() {
     let long = std::env::var_os("TIDINGS_LONG").is_some();
     let pause = Duration::from_secs(if long { 30 } else { 8 });
     within_a_minute("stopped", move || {
-        for sitter in [Sitter::Tcp, Sitter::Unix] {
-            stopped(sitter, if sitter == Sitter::Unix { pause / 4 } else { pause });
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm] {
+            stopped(sitter, if sitter == Sitter::Tcp { pause } else { pause / 4 });
         }
     });
 }

@@ -12,8 +12,11 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest channel name.
 const CHANNEL_MAX: usize = 255;
 /// Schemes that have a meaning but no transport yet.
-const NOT_BUILT: [&str; 10] =
-    ["shm", "mq", "pipe", "tls", "quic", "mcast", "log", "nats", "amqp", "kafka"];
+const NOT_BUILT: [&str; 7] = ["tls", "quic", "mcast", "log", "nats", "amqp", "kafka"];
+/// The longest name of a message queue: the kernel's 255, less what our own queues add to it.
+const QUEUE_NAME_MAX: usize = 180;
+/// At the end of an address: bodies without frames, for programs that are not ours.
+const PLAIN: &str = "?plain";
 
 /// A transport that this crate has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +25,12 @@ pub enum Scheme {
     Inproc,
     /// A Unix stream socket in the file system.
     Unix,
+    /// Memory shared with another process, set up over a Unix socket in the file system.
+    Shm,
+    /// POSIX message queues.
+    Mq,
+    /// The process's own stdin and stdout.
+    Pipe,
     /// TCP over IPv4 or IPv6.
     Tcp,
     /// UDP over IPv4 or IPv6, one connected socket a peer.
@@ -29,13 +38,18 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [Self; 4] = [Self::Inproc, Self::Unix, Self::Tcp, Self::Udp];
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Inproc, Self::Unix, Self::Shm, Self::Mq, Self::Pipe, Self::Tcp, Self::Udp];
 
-    /// The word before `://`.
+    /// The word before `://` (for a pipe, before the colon).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inproc => "inproc",
             Self::Unix => "unix",
+            Self::Shm => "shm",
+            Self::Mq => "mq",
+            Self::Pipe => "pipe",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         }
@@ -65,6 +79,7 @@ impl fmt::Display for Scheme {
 pub struct Address {
     place: Place,
     channel: Option<String>,
+    is_plain: bool,
 }
 
 /// The part before the channel; what it consists of depends on the scheme.
@@ -72,6 +87,10 @@ pub struct Address {
 pub(crate) enum Place {
     Inproc(String),
     Unix(String),
+    Shm(String),
+    /// A queue's name without its slash.
+    Mq(String),
+    Pipe,
     Tcp(Host),
     Udp(Host),
 }
@@ -133,6 +152,12 @@ pub enum AddressError {
         /// The part after the scheme.
         path: String,
     },
+    /// A scheme that carries no bare bodies, with `?plain` behind it.
+    #[error("`{scheme}` carries no bare bodies; `?plain` is for mq and udp")]
+    NotPlain {
+        /// The scheme.
+        scheme: Scheme,
+    },
     /// The channel is empty, too long, or has an empty part or control characters.
     #[error(
         "`{}` is not a channel name; it needs non-empty parts between slashes, no control \
@@ -151,7 +176,7 @@ impl Address {
     /// # Errors
     /// [`AddressError::BadChannel`].
     pub fn with_channel(&self, channel: &str) -> Result<Self, AddressError> {
-        Ok(Self { place: self.place.clone(), channel: Some(parse_channel(channel)?) })
+        Ok(Self { channel: Some(parse_channel(channel)?), ..self.clone() })
     }
 
     /// The same address with another port; unchanged for schemes without ports.
@@ -163,7 +188,7 @@ impl Address {
                 Host::Ip(ip) => ip.set_port(port),
                 Host::Name { port: old, .. } => *old = port,
             },
-            Place::Inproc(_) | Place::Unix(_) => {}
+            Place::Inproc(_) | Place::Unix(_) | Place::Shm(_) | Place::Mq(_) | Place::Pipe => {}
         }
         address
     }
@@ -173,6 +198,9 @@ impl Address {
         match self.place {
             Place::Inproc(_) => Scheme::Inproc,
             Place::Unix(_) => Scheme::Unix,
+            Place::Shm(_) => Scheme::Shm,
+            Place::Mq(_) => Scheme::Mq,
+            Place::Pipe => Scheme::Pipe,
             Place::Tcp(_) => Scheme::Tcp,
             Place::Udp(_) => Scheme::Udp,
         }
@@ -180,7 +208,8 @@ impl Address {
 
     /// The address without its channel, in canonical form: `tcp://127.0.0.1:7400`.
     pub fn endpoint(&self) -> String {
-        format!("{}://{}", self.scheme(), self.place)
+        let plain = if self.is_plain { PLAIN } else { "" };
+        format!("{}{}{plain}", self.scheme(), self.place)
     }
 
     /// The channel, if the address names one.
@@ -188,11 +217,16 @@ impl Address {
         self.channel.as_deref()
     }
 
-    /// Whether it cannot leave this host: unix, inproc, a loopback IP, or the name `localhost`.
+    /// Whether it means bare bodies without our frames: `?plain` stood behind it.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether it cannot leave this host: unix, shm, mq, pipe, inproc, a loopback IP, or the name `localhost`.
     /// Other names are not resolved and count as outside.
     pub fn is_loopback(&self) -> bool {
         match &self.place {
-            Place::Inproc(_) | Place::Unix(_) => true,
+            Place::Inproc(_) | Place::Unix(_) | Place::Shm(_) | Place::Mq(_) | Place::Pipe => true,
             Place::Tcp(Host::Ip(ip)) | Place::Udp(Host::Ip(ip)) => {
                 ip.ip().to_canonical().is_loopback()
             }
@@ -202,6 +236,10 @@ impl Address {
         }
     }
 
+    pub(crate) fn pipe() -> Self {
+        Self { place: Place::Pipe, channel: None, is_plain: false }
+    }
+
     pub(crate) fn place(&self) -> &Place {
         &self.place
     }
@@ -209,21 +247,24 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme(), self.place)?;
-        match &self.channel {
-            Some(channel) => write!(f, "/{channel}"),
-            None => Ok(()),
+        write!(f, "{}{}", self.scheme(), self.place)?;
+        if let Some(channel) = &self.channel {
+            write!(f, "/{channel}")?;
         }
+        f.write_str(if self.is_plain { PLAIN } else { "" })
     }
 }
 
+/// With what separates it from the scheme.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Inproc(text) | Self::Unix(text) => f.write_str(text),
-            Self::Tcp(Host::Ip(ip)) | Self::Udp(Host::Ip(ip)) => write!(f, "{ip}"),
+            Self::Inproc(text) | Self::Unix(text) | Self::Shm(text) => write!(f, "://{text}"),
+            Self::Mq(name) => write!(f, ":///{name}"),
+            Self::Pipe => f.write_str(":"),
+            Self::Tcp(Host::Ip(ip)) | Self::Udp(Host::Ip(ip)) => write!(f, "://{ip}"),
             Self::Tcp(Host::Name { name, port }) | Self::Udp(Host::Name { name, port }) => {
-                write!(f, "{name}:{port}")
+                write!(f, "://{name}:{port}")
             }
         }
     }
@@ -233,28 +274,67 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let Some((scheme, rest)) = text.split_once("://") else {
+        let Some((scheme, rest)) = split_scheme(text) else {
             return Err(AddressError::NoScheme { text: text.to_owned() });
         };
         let scheme = parse_scheme(scheme)?;
-        if rest.is_empty() || rest.starts_with('/') && scheme != Scheme::Unix {
-            return Err(AddressError::NoAuthority { text: text.to_owned() });
-        }
-        let (authority, channel) = match scheme {
-            Scheme::Unix => split_at_socket_file(rest)?,
-            Scheme::Inproc | Scheme::Tcp | Scheme::Udp => match rest.split_once('/') {
-                Some((authority, channel)) => (authority, Some(channel)),
-                None => (rest, None),
-            },
+        let is_for_strangers = matches!(scheme, Scheme::Mq | Scheme::Udp);
+        let (rest, is_plain) = match rest.strip_suffix(PLAIN) {
+            Some(rest) if is_for_strangers => (rest, true),
+            Some(_) => return Err(AddressError::NotPlain { scheme }),
+            None => (rest, false),
         };
+        let (authority, channel) = split_at_channel(scheme, rest, text)?;
         let place = match scheme {
             Scheme::Inproc => Place::Inproc(parse_name(authority)?),
             Scheme::Unix => Place::Unix(parse_path(authority)?),
+            Scheme::Shm => Place::Shm(parse_path(authority)?),
+            Scheme::Mq => Place::Mq(parse_queue(authority)?),
+            Scheme::Pipe => Place::Pipe,
             Scheme::Tcp => Place::Tcp(parse_host(authority, text)?),
             Scheme::Udp => Place::Udp(parse_host(authority, text)?),
         };
-        Ok(Self { place, channel: channel.map(parse_channel).transpose()? })
+        Ok(Self { place, channel: channel.map(parse_channel).transpose()?, is_plain })
     }
+}
+
+/// A pipe has no authority, and so needs no slashes in front of one.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    let pipe = Scheme::Pipe.as_str();
+    let is_pipe = text.get(..pipe.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(pipe));
+    match text.split_once("://") {
+        None if is_pipe && text[pipe.len()..].starts_with(':') => text.split_once(':'),
+        split => split,
+    }
+}
+
+/// What stands before the channel, and the channel.
+fn split_at_channel<'a>(
+    scheme: Scheme,
+    rest: &'a str,
+    text: &str,
+) -> Result<(&'a str, Option<&'a str>), AddressError> {
+    let nothing = || AddressError::NoAuthority { text: text.to_owned() };
+    let after_slash = rest.strip_prefix('/');
+    match scheme {
+        Scheme::Unix | Scheme::Shm if !rest.is_empty() => split_at_socket_file(rest),
+        Scheme::Pipe => match after_slash {
+            None if rest.is_empty() => Ok(("", None)),
+            None => Err(bad(rest, "a pipe is written pipe:/CHANNEL")),
+            Some(channel) => Ok(("", Some(channel))),
+        },
+        Scheme::Mq => {
+            let rest = after_slash.filter(|rest| !rest.is_empty()).ok_or_else(nothing)?;
+            let (name, channel) = split_at_slash(rest);
+            if name.is_empty() { Err(nothing()) } else { Ok((name, channel)) }
+        }
+        _ if rest.is_empty() || after_slash.is_some() => Err(nothing()),
+        _ => Ok(split_at_slash(rest)),
+    }
+}
+
+fn split_at_slash(rest: &str) -> (&str, Option<&str>) {
+    rest.split_once('/').map_or((rest, None), |(front, back)| (front, Some(back)))
 }
 
 fn parse_scheme(text: &str) -> Result<Scheme, AddressError> {
@@ -317,6 +397,13 @@ fn parse_path(path: &str) -> Result<String, AddressError> {
     }
     no_control(&canonical)?;
     Ok(canonical)
+}
+
+fn parse_queue(name: &str) -> Result<String, AddressError> {
+    if name.len() > QUEUE_NAME_MAX {
+        return Err(bad(name, "a message queue's name has at most 180 bytes"));
+    }
+    parse_name(name)
 }
 
 fn parse_name(name: &str) -> Result<String, AddressError> {

@@ -135,6 +135,13 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// tasks wake. The descriptor closes when the last `Arc` goes.
     fn shutdown(&self);
 
+    /// Whether its bytes go from memory to memory of one machine, where no accident can change them
+    /// that would not change them at their sender as well. Known, and the same at both ends, from
+    /// the first received byte on.
+    fn is_memory(&self) -> bool {
+        false
+    }
+
     /// Packets that arrived here and were thrown away: from strangers, or over a limit.
     fn dropped(&self) -> u64 {
         0

@@ -35,6 +35,36 @@ pub enum BindError {
         /// The socket file.
         path: String,
     },
+    /// A live process listens at the door of that message queue.
+    #[error("cannot listen on {address}: another process listens there")]
+    QueueInUse {
+        /// What was asked.
+        address: Address,
+    },
+    /// The caller's mistake: bare bodies have no connections. See [`crate::Plain`].
+    #[error("{address} is for bare bodies, which have no connections")]
+    Plain {
+        /// What was asked.
+        address: Address,
+    },
+    /// The process's stdin and stdout are in use already, or were: there is one pipe.
+    #[error("cannot use pipe: a second time; a process has one stdin and one stdout")]
+    PipeInUse,
+    /// stdin or stdout is no pipe and no socket.
+    #[error("cannot use pipe: {what} is neither a pipe nor a socket")]
+    NotAPipe {
+        /// Which of the two.
+        what: &'static str,
+    },
+    /// The system has no room for more message queues of this user.
+    #[error(
+        "cannot listen on {address}: the limit for message queues is reached (ulimit -q, \
+         fs.mqueue.queues_max)"
+    )]
+    QueueLimit {
+        /// What was asked.
+        address: Address,
+    },
     /// The path exists and is something else; it was left alone.
     #[error("cannot listen on {path}: a file that is not a socket is in the way")]
     NotASocket {
@@ -78,9 +108,16 @@ impl BindError {
             Self::PortInUse { .. }
             | Self::NameInUse { .. }
             | Self::PathInUse { .. }
+            | Self::QueueInUse { .. }
+            | Self::QueueLimit { .. }
             | Self::FdTableFull { .. }
             | Self::Resolve { .. } => true,
-            Self::NoDirectory { .. } | Self::NotASocket { .. } | Self::Denied { .. } => false,
+            Self::NoDirectory { .. }
+            | Self::NotASocket { .. }
+            | Self::Plain { .. }
+            | Self::PipeInUse
+            | Self::NotAPipe { .. }
+            | Self::Denied { .. } => false,
             Self::Io { cause, .. } => is_passing(cause),
         }
     }
@@ -106,11 +143,26 @@ pub enum ConnectError {
         /// What was asked.
         address: Address,
     },
+    /// The caller's mistake: bare bodies have no connections. See [`crate::Plain`].
+    #[error("{address} is for bare bodies, which have no connections")]
+    Plain {
+        /// What was asked.
+        address: Address,
+    },
     /// There is no socket file at the path: the listener has not started, or has ended.
     #[error("cannot connect to {path}: there is no such socket")]
     NoSuchSocket {
         /// The socket file.
         path: String,
+    },
+    /// The system has no room for more message queues of this user.
+    #[error(
+        "cannot connect to {address}: the limit for message queues is reached (ulimit -q, \
+         fs.mqueue.queues_max)"
+    )]
+    QueueLimit {
+        /// What was asked.
+        address: Address,
     },
     /// No answer in time; the peer, the network or a firewall may be at fault.
     #[error("cannot connect to {address}: no answer within {after:?}")]
@@ -162,10 +214,11 @@ impl ConnectError {
         match self {
             Self::Refused { .. }
             | Self::NoSuchSocket { .. }
+            | Self::QueueLimit { .. }
             | Self::Timeout { .. }
             | Self::FdTableFull { .. }
             | Self::Resolve { .. } => true,
-            Self::Denied { .. } => false,
+            Self::Denied { .. } | Self::Plain { .. } => false,
             Self::Io { cause, .. } => is_passing(cause),
         }
     }

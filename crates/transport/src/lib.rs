@@ -41,8 +41,13 @@ mod address;
 mod connection;
 mod error;
 mod inproc;
+mod mq;
 mod options;
+mod pipe;
+mod plain;
 mod resolve;
+mod ring;
+mod shm;
 mod socket;
 mod stream;
 mod sys;
@@ -56,7 +61,10 @@ use std::sync::Arc;
 pub use address::{Address, AddressError, Scheme};
 pub use connection::{Connection, Listener, Ready, Received, Shape, Want};
 pub use error::{BindError, ConnectError};
+pub use mq::{Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, remove_queue};
 pub use options::Options;
+pub use pipe::pipe;
+pub use plain::Plain;
 pub use wake::Wake;
 
 use address::Place;
@@ -74,9 +82,15 @@ pub async fn connect(
     address: &Address,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
+    if address.is_plain() {
+        return Err(ConnectError::Plain { address: address.clone() });
+    }
     match address.place() {
         Place::Inproc(name) => inproc::connect(address, name),
         Place::Unix(path) => unix::connect(address, path, options).await,
+        Place::Shm(path) => shm::connect(address, path, options).await,
+        Place::Mq(name) => mq::connect(address, name, options).await,
+        Place::Pipe => pipe::connect(address),
         Place::Tcp(host) => tcp::connect(address, host, options).await,
         Place::Udp(host) => udp::connect(address, host, options).await,
     }
@@ -89,9 +103,15 @@ pub async fn connect(
 /// # Errors
 /// See [`BindError`]; nothing stays bound after an error.
 pub async fn bind(address: &Address, options: &Options) -> Result<Arc<dyn Listener>, BindError> {
+    if address.is_plain() {
+        return Err(BindError::Plain { address: address.clone() });
+    }
     match address.place() {
         Place::Inproc(name) => inproc::bind(address, name, options),
-        Place::Unix(path) => unix::bind(address, path, options),
+        Place::Unix(path) => unix::bind(address, path, options, unix::adopt(options)),
+        Place::Shm(path) => shm::bind(address, path, options),
+        Place::Mq(name) => mq::bind(address, name),
+        Place::Pipe => pipe::bind(address),
         Place::Tcp(host) => tcp::bind(address, host, options).await,
         Place::Udp(host) => udp::bind(address, host, options).await,
     }

@@ -15,6 +15,9 @@ pub struct Options {
     /// The send buffer asked of the kernel for stream sockets (tcp, unix, inproc). Default `None`:
     /// the kernel's own choice, which grows by need for TCP. More of it hides a slow peer longer.
     pub send_buffer_bytes: Option<usize>,
+    /// Whether a `unix` connection moves to shared memory where the peer agrees. Default true. Without
+    /// it connections need no memory of their own, and large messages go half as fast.
+    pub shared_memory: bool,
     /// A cap on the packets of datagram transports. Default `None`: what the route carries. Less of
     /// it survives tunnels that lie about their size, and costs a header per packet.
     pub datagram_max: Option<usize>,
@@ -30,6 +33,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(10),
             receive_buffer_bytes: 4 << 20,
             send_buffer_bytes: None,
+            shared_memory: true,
             datagram_max: None,
             unauthenticated_max: 256,
         }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Which readiness a task waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
     Write,
@@ -129,16 +129,7 @@ impl Socket {
         ];
         // A hang-up is reported even to those who want nothing: leave the socket out for them.
         let watched = if wanted.is_empty() { 1 } else { 2 };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut fds[..watched], left.as_ref()) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        poll_for(&mut fds[..watched], timeout)?;
         let ended = PollFlags::HUP | PollFlags::ERR;
         let seen = fds[1].revents();
         Ok(Ready {
@@ -167,6 +158,50 @@ impl Socket {
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Socket").field("fd", &self.fd).field("parked", &self.is_parked()).finish()
+    }
+}
+
+/// As [`Socket::wait`], for a connection that reads one descriptor and writes another; `stop` calls
+/// whoever waits for either.
+pub(crate) fn wait_on(
+    [inbox, outbox]: [&Socket; 2],
+    stop: BorrowedFd<'_>,
+    want: Want,
+    wake: &Wake,
+    timeout: Option<Duration>,
+) -> io::Result<Ready> {
+    let watched = |is_wanted: bool, fd, flags| {
+        // What is not wanted must not disturb: the bell stands in for it.
+        let (fd, flags) = if is_wanted { (fd, flags) } else { (wake.fd(), PollFlags::empty()) };
+        PollFd::from_borrowed_fd(fd, flags)
+    };
+    let mut fds = [
+        PollFd::from_borrowed_fd(wake.fd(), PollFlags::IN),
+        watched(want.read, inbox.fd.as_fd(), PollFlags::IN),
+        watched(want.write, outbox.fd.as_fd(), PollFlags::OUT),
+        watched(want.read || want.write, stop, PollFlags::IN),
+    ];
+    poll_for(&mut fds, timeout)?;
+    let is_seen = |at: usize| !fds[at].revents().is_empty();
+    let is_stopped = is_seen(3);
+    Ok(Ready {
+        read: want.read && (is_stopped || is_seen(1)),
+        write: want.write && (is_stopped || is_seen(2)),
+        woken: is_seen(0),
+    })
+}
+
+/// poll(2) until something is there or the time is over, whatever signals come.
+fn poll_for(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, left.as_ref()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Unix stream sockets in the file system, for processes of one user on one host. Passes no
-//! descriptors.
+//! Unix stream sockets in the file system, for processes of one user on one host. What is made of a
+//! connected socket is its caller's affair.
 
 use std::{
     fs, io,
@@ -26,6 +26,7 @@ use crate::{
     connection::{Connection, Listener},
     error::{BindError, ConnectError},
     options::Options,
+    shm::{self, Doubt, RingConnection},
     socket::lock,
     stream::StreamConnection,
 };
@@ -33,12 +34,41 @@ use crate::{
 /// How long to wait for room in the listener's queue before the next attempt.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 
+/// Makes a connection of an accepted socket, whose peer is named for people.
+pub(crate) type Adopt = fn(OwnedFd, String) -> io::Result<Arc<dyn Connection>>;
+
 /// Connects at once, or as soon as the listener's queue has room.
 pub(crate) async fn connect(
     address: &Address,
     path: &str,
     options: &Options,
 ) -> Result<Arc<dyn Connection>, ConnectError> {
+    let failed = |cause| ConnectError::from_io(address, cause, options.connect_timeout);
+    let (fd, peer) = (open(address, path, options).await?, format!("unix://{path}"));
+    if !options.shared_memory {
+        return StreamConnection::open(fd, peer).map_err(failed);
+    }
+    Ok(Arc::new(shm::dial(fd, peer, Doubt::Offered).map_err(failed)?))
+}
+
+/// What `bind` makes of a connected socket: the peer may offer to go on through shared memory.
+pub(crate) fn adopt(options: &Options) -> Adopt {
+    fn with(socket: OwnedFd, peer: String, may_take: bool) -> io::Result<Arc<dyn Connection>> {
+        Ok(Arc::new(RingConnection::new(socket, peer, Doubt::Asked { may_take })?))
+    }
+    if options.shared_memory {
+        |socket, peer| with(socket, peer, true)
+    } else {
+        |socket, peer| with(socket, peer, false)
+    }
+}
+
+/// A connected, non-blocking socket.
+pub(crate) async fn open(
+    address: &Address,
+    path: &str,
+    options: &Options,
+) -> Result<OwnedFd, ConnectError> {
     let deadline = Instant::now() + options.connect_timeout;
     let failed = |cause: io::Error| match Errno::from_io_error(&cause) {
         Some(Errno::NOENT) => ConnectError::NoSuchSocket { path: path.to_owned() },
@@ -46,10 +76,7 @@ pub(crate) async fn connect(
     };
     loop {
         match dial(path) {
-            Ok(socket) => {
-                let fd = sized(socket, options).map_err(failed)?;
-                return StreamConnection::open(fd, format!("unix://{path}")).map_err(failed);
-            }
+            Ok(socket) => return sized(socket, options).map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(failed(error)),
         }
@@ -70,6 +97,7 @@ pub(crate) fn bind(
     address: &Address,
     path: &str,
     options: &Options,
+    adopt: Adopt,
 ) -> Result<Arc<dyn Listener>, BindError> {
     let failed = |cause: io::Error| match Errno::from_io_error(&cause) {
         Some(Errno::NOENT | Errno::NOTDIR) => BindError::NoDirectory { path: path.to_owned() },
@@ -89,7 +117,7 @@ pub(crate) fn bind(
     let file = SocketFile::at(path).map_err(failed)?;
     let acceptor = Acceptor::new(socket).map_err(failed)?;
     let local = address.clone();
-    Ok(Arc::new(UnixListener { acceptor, file: Mutex::new(Some(file)), local }))
+    Ok(Arc::new(UnixListener { acceptor, file: Mutex::new(Some(file)), local, adopt }))
 }
 
 /// A listening socket and its file.
@@ -98,6 +126,7 @@ struct UnixListener {
     acceptor: Acceptor,
     file: Mutex<Option<SocketFile>>,
     local: Address,
+    adopt: Adopt,
 }
 
 impl Listener for UnixListener {
@@ -107,7 +136,7 @@ impl Listener for UnixListener {
             Ok(who) => format!("{} (pid {})", self.local.endpoint(), who.pid),
             Err(_) => self.local.endpoint(),
         };
-        Poll::Ready(StreamConnection::open(fd, peer))
+        Poll::Ready((self.adopt)(fd, peer))
     }
 
     fn local(&self) -> Address {
@@ -247,7 +276,8 @@ mod tests {
         let directory = Directory::new();
         let (address, path) = directory.file();
         for by_close in [true, false] {
-            let listener = bind(&address, &path, &Options::default()).unwrap();
+            let listener =
+                bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             if by_close {
@@ -263,8 +293,8 @@ mod tests {
     async fn a_live_listener_keeps_its_path_and_a_dead_one_loses_it() {
         let directory = Directory::new();
         let (address, path) = directory.file();
-        let live = bind(&address, &path, &Options::default()).unwrap();
-        let error = bind(&address, &path, &Options::default()).unwrap_err();
+        let live = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
+        let error = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap_err();
         assert!(matches!(error, BindError::PathInUse { .. }), "{error}");
         drop(live);
         // std leaves its file behind, as a killed process would.
@@ -272,7 +302,7 @@ mod tests {
         assert!(Path::new(&path).exists());
         let stale = connect(&address, &path, &Options::default()).await.unwrap_err();
         assert!(matches!(stale, ConnectError::Refused { .. }), "{stale}");
-        bind(&address, &path, &Options::default()).unwrap();
+        bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
     }
 
     #[tokio::test]
@@ -280,7 +310,7 @@ mod tests {
         let directory = Directory::new();
         let (address, path) = directory.file();
         fs::write(&path, "precious").unwrap();
-        let error = bind(&address, &path, &Options::default()).unwrap_err();
+        let error = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap_err();
         assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
@@ -289,9 +319,9 @@ mod tests {
     async fn a_successor_s_file_is_not_removed() {
         let directory = Directory::new();
         let (address, path) = directory.file();
-        let old = bind(&address, &path, &Options::default()).unwrap();
+        let old = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
         fs::remove_file(&path).unwrap();
-        let new = bind(&address, &path, &Options::default()).unwrap();
+        let new = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap();
         drop(old);
         assert!(Path::new(&path).exists());
         drop(new);
@@ -305,7 +335,7 @@ mod tests {
         let error = connect(&address, &path, &Options::default()).await.unwrap_err();
         assert!(matches!(error, ConnectError::NoSuchSocket { .. }), "{error}");
         let path = format!("{}/missing/a.sock", directory.0);
-        let error = bind(&address, &path, &Options::default()).unwrap_err();
+        let error = bind(&address, &path, &Options::default(), StreamConnection::open).unwrap_err();
         assert!(matches!(error, BindError::NoDirectory { .. }), "{error}");
     }
 
@@ -318,7 +348,7 @@ mod tests {
             connect_timeout: Duration::from_millis(20),
             ..Options::default()
         };
-        let listener = bind(&address, &path, &options).unwrap();
+        let listener = bind(&address, &path, &options, StreamConnection::open).unwrap();
         let mut waiting = Vec::new();
         let error = loop {
             match connect(&address, &path, &options).await {

@@ -10,7 +10,11 @@ async fn accepting_rests_while_the_table_is_full_and_then_goes_on() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(128), ..limit }).unwrap();
     let file = std::env::temp_dir().join(format!("tidings-full-{}.sock", std::process::id()));
-    for text in ["tcp://127.0.0.1:0/x".to_owned(), format!("unix://{}/x", file.display())] {
+    for text in [
+        "tcp://127.0.0.1:0/x".to_owned(),
+        format!("unix://{}/x", file.display()),
+        format!("shm://{}/x", file.display()),
+    ] {
         let address = text.parse().unwrap();
         let listener = bind(&address, &Options::default()).await.unwrap();
         let near = connect(&listener.local(), &Options::default()).await.unwrap();

@@ -142,11 +142,16 @@ pub fn packet_len(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
 
 /// Writes length and checksum into the packet that is `head` followed by `tail`.
 pub(crate) fn seal(head: &mut [u8], tail: &[u8]) {
+    set_len(head, tail);
+    let crc = checksum(head, tail);
+    head[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Writes the length alone.
+pub(crate) fn set_len(head: &mut [u8], tail: &[u8]) {
     let len = head.len() + tail.len();
     assert!(len <= PACKET_MAX && len.is_multiple_of(8), "a packet of {len} bytes cannot be sent");
     head[4..8].copy_from_slice(&(len as u32).to_le_bytes());
-    let crc = checksum(head, tail);
-    head[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// CRC32C of a packet without its checksum field.

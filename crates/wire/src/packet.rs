@@ -1,7 +1,7 @@
 //! Packets: checked as a whole before anything in them counts. It is not the transport's business.
 
 use crate::frame::{DATA_HEADER, write_data_header};
-use crate::header::{checksum, seal};
+use crate::header::{checksum, seal, set_len};
 use crate::{Data, Frame, HEADER_LEN, Handshake, Header, Kind, Malformed, SEQ_MAX};
 
 /// A packet that has passed every check.
@@ -22,9 +22,11 @@ impl<'a> Packet<'a> {
         Self::parse_with(bytes, true)
     }
 
-    /// As [`Packet::parse`], leaving the checksum out if `verify` is false. Only a test that shows
-    /// what the checksum is for has a use for that.
-    #[doc(hidden)]
+    /// As [`Packet::parse`], leaving the checksum out if `verify` is false: for paths through memory,
+    /// whose packets end with [`PacketWriter::finish_unsummed`].
+    ///
+    /// # Errors
+    /// As [`Packet::parse`].
     pub fn parse_with(bytes: &'a [u8], verify: bool) -> Result<Self, Malformed> {
         let header = Header::parse(bytes)?;
         if header.len > bytes.len() {
@@ -150,6 +152,16 @@ impl<'b> PacketWriter<'b> {
     pub fn finish(self, tail: &[u8]) {
         assert_eq!(tail.len(), self.tail_len, "the tail is what the last data frame announced");
         seal(&mut self.out[self.start..], tail);
+    }
+
+    /// As [`PacketWriter::finish`] without the checksum, for a path on which no accident can change
+    /// bytes that would not change them at their sender: memory that both ends share.
+    ///
+    /// # Panics
+    /// As [`PacketWriter::finish`].
+    pub fn finish_unsummed(self, tail: &[u8]) {
+        assert_eq!(tail.len(), self.tail_len, "the tail is what the last data frame announced");
+        set_len(&mut self.out[self.start..], tail);
     }
 
     /// Takes back a packet that turned out to be empty.

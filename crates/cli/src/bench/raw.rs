@@ -43,7 +43,10 @@ fn scheme(address: &str) -> Result<Scheme, Trouble> {
 
 fn connect(address: &str) -> Result<Raw, Trouble> {
     Ok(match scheme(address)? {
-        Scheme::Unix => Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?),
+        // The limit of shared memory is no socket; beside it stands what a socket gives.
+        Scheme::Unix | Scheme::Shm => {
+            Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?)
+        }
         Scheme::Udp => {
             let host = if rest(address).starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
             let socket = UdpSocket::bind(host).map_err(failed)?;
@@ -61,7 +64,7 @@ fn connect(address: &str) -> Result<Raw, Trouble> {
 /// Listens, says where, and takes one connection.
 fn accept(endpoint: &str) -> Result<Raw, Trouble> {
     match scheme(endpoint)? {
-        Scheme::Unix => {
+        Scheme::Unix | Scheme::Shm => {
             let _ = std::fs::remove_file(rest(endpoint)); // of a run that was killed
             let listener = UnixListener::bind(rest(endpoint)).map_err(failed)?;
             announce(endpoint);

@@ -6,12 +6,12 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, getrlimit};
-use tidings::{Address, Node, Scheme, Stage};
+use tidings::{Address, Node, Scheme, Stage, posix_queue_limits, posix_queues};
 
 use super::Check;
 use crate::{
@@ -36,11 +36,17 @@ pub(super) fn all(config: &Config) -> Vec<Box<dyn FnOnce() -> Check>> {
         Box::new(udp),
         Box::new(udp_segmentation),
         Box::new(unix),
+        Box::new(message_queues),
+        Box::new(leftover_queues),
         Box::new(|| message("tidings over tcp", "tcp://127.0.0.1:0")),
         Box::new(|| message("tidings over udp", "udp://127.0.0.1:0")),
         Box::new(|| {
             message("tidings over unix", &format!("unix://{}", socket_path("node").display()))
         }),
+        Box::new(|| {
+            message("tidings over shm", &format!("shm://{}", socket_path("ring").display()))
+        }),
+        Box::new(|| message("tidings over mq", &format!("mq:///tidings-doctor-{}", process::id()))),
     ];
     for text in config.listen.clone() {
         checks.push(Box::new(move || listen_address(&text)));
@@ -166,7 +172,7 @@ fn udp_segmentation() -> Check {
 fn socket_path(name: &str) -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let directory = runtime.filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-    directory.join(format!("tidings-doctor-{}-{name}.sock", std::process::id()))
+    directory.join(format!("tidings-doctor-{}-{name}.sock", process::id()))
 }
 
 fn unix() -> Check {
@@ -190,6 +196,57 @@ fn unix() -> Check {
             "unix socket",
             format!("{directory}: {error}"),
             "set XDG_RUNTIME_DIR or TMPDIR to a directory in which this user may write",
+        ),
+    }
+}
+
+/// What the kernel allows of message queues; all of a user's queues share one sum.
+fn message_queues() -> Check {
+    const WHAT: &str = "message queues";
+    /// Both queues of a connection at their best.
+    const CONNECTION: u64 = 2 * 8 * 8192;
+    let limits = posix_queue_limits();
+    let bytes = limits.bytes_max.map_or_else(|| "unlimited".to_owned(), show_bytes);
+    let found = format!(
+        "{} messages of {} in a queue, {} queues, {bytes} a user",
+        limits.messages_max,
+        show_bytes(limits.message_len_max as u64),
+        limits.queues_max,
+    );
+    let sysctl = |key: &str, value: u64| format!("sysctl -w fs.mqueue.{key}={value}");
+    if limits.messages_max < 8 || limits.message_len_max < 8192 {
+        let hint = [sysctl("msg_max", 10), sysctl("msgsize_max", 8192)].join(" ");
+        return Check::warn(WHAT, found, format!("{hint}: longer queues are faster"));
+    }
+    match limits.bytes_max {
+        Some(bytes) if bytes < 24 * CONNECTION => {
+            let wanted = 24 * CONNECTION * 2;
+            let hint = format!(
+                "ulimit -q {wanted} (in limits.conf: msgqueue): with less, each connection over mq \
+                 gets shorter queues, and there is room for about {} of them",
+                bytes / (2 * 8 * 2048 + 2048)
+            );
+            Check::ok_with(WHAT, found, hint)
+        }
+        _ => Check::ok(WHAT, found),
+    }
+}
+
+fn leftover_queues() -> Check {
+    const WHAT: &str = "leftover queues";
+    match posix_queues() {
+        Ok(queues) => {
+            let left = queues.iter().filter(|queue| queue.is_in_use == Some(false)).count();
+            if left == 0 {
+                Check::ok(WHAT, "none")
+            } else {
+                Check::warn(WHAT, left.to_string(), "tidings mq rm --leftovers")
+            }
+        }
+        Err(_) => Check::ok_with(
+            WHAT,
+            "cannot be listed",
+            "mount -t mqueue none /dev/mqueue, if `tidings mq ls` is wanted",
         ),
     }
 }
@@ -235,7 +292,8 @@ fn listen_address(text: &str) -> Check {
     let bound = match address.scheme() {
         Scheme::Tcp => TcpListener::bind(place).map(drop),
         Scheme::Udp => UdpSocket::bind(place).map(drop),
-        Scheme::Unix | Scheme::Inproc => return socket_file(text, place),
+        Scheme::Mq | Scheme::Pipe => return Check::ok(WHAT, format!("{address} can be made")),
+        Scheme::Unix | Scheme::Shm | Scheme::Inproc => return socket_file(text, place),
     };
     match bound {
         Ok(()) => Check::ok(WHAT, format!("{address} is free")),

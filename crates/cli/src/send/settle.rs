@@ -33,7 +33,7 @@ pub(super) enum Item {
 /// A line of `send --json`.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Line<'a> {
+pub(super) enum Line<'a> {
     Receipt {
         seq: u64,
         stage: &'static str,
@@ -276,7 +276,7 @@ impl Settling {
 }
 
 /// The outcome's name, and its reason.
-fn name(error: &SendError) -> (&'static str, String) {
+pub(super) fn name(error: &SendError) -> (&'static str, String) {
     match error {
         SendError::Expired { detail } => ("expired", detail.clone()),
         SendError::Unknown { detail } => ("unknown", detail.clone()),

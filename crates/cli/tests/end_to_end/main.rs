@@ -9,6 +9,7 @@ mod holding;
 mod losses;
 mod queues;
 mod requests;
+mod roads;
 mod sending;
 mod stage;
 mod tools;

@@ -33,7 +33,7 @@ fn the_version_names_the_transports() {
     let folder = Folder::new();
     let version = folder.run(&["version", "--json"]).expect(0).json().remove(0);
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(version["schemes"], json!(["inproc", "unix", "tcp", "udp"]));
+    assert_eq!(version["schemes"], json!(["inproc", "unix", "shm", "mq", "pipe", "tcp", "udp"]));
     let plain = folder.run(&["--version"]).expect(0).text();
     assert_eq!(plain.trim(), concat!("tidings ", env!("CARGO_PKG_VERSION")));
 }
@@ -46,9 +46,16 @@ fn the_doctor_tries_what_it_reports() {
         let check = checks.iter().find(|check| check["check"] == name);
         check.unwrap_or_else(|| panic!("no {name}"))["verdict"].clone()
     };
-    for name in
-        ["tcp loopback", "udp loopback", "unix socket", "tidings over tcp", "tidings over udp"]
-    {
+    for name in [
+        "tcp loopback",
+        "udp loopback",
+        "unix socket",
+        "message queues",
+        "tidings over tcp",
+        "tidings over udp",
+        "tidings over shm",
+        "tidings over mq",
+    ] {
         assert_eq!(verdict(name), "ok", "{name}");
     }
     let is_helpful = |check: &&Value| check["verdict"] == "ok" || check["hint"].is_string();

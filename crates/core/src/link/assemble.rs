@@ -112,7 +112,12 @@ impl Link {
             self.session = Some(session);
             return false;
         }
-        writer.finish(self.tail_bytes(tail.as_ref()));
+        let tail_bytes = self.tail_bytes(tail.as_ref());
+        if session.is_summed {
+            writer.finish(tail_bytes);
+        } else {
+            writer.finish_unsummed(tail_bytes);
+        }
         let head = start..heads.len();
         let len = head.len() + tail.map_or(0, |tail: Tail| (tail.end - tail.start) as usize);
         session.sent(now);

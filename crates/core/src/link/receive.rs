@@ -19,8 +19,9 @@ impl Link {
     }
 
     fn apply(&mut self, now: Time, bytes: &[u8], out: &mut Outbox) -> Result<(), Refused> {
-        let packet =
-            Packet::parse_with(bytes, !sabotage::is(27)).map_err(|_| Refused::Malformed)?;
+        let is_summed = self.session.as_ref().is_none_or(|session| session.is_summed);
+        let verify = is_summed && !sabotage::is(27);
+        let packet = Packet::parse_with(bytes, verify).map_err(|_| Refused::Malformed)?;
         let Some(session) = &mut self.session else { return Err(Refused::StaleSession) };
         if packet.header.session != session.id && !sabotage::is(25) {
             return Err(Refused::StaleSession);

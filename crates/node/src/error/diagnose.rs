@@ -44,14 +44,18 @@ impl Diagnose for BindError {
         match self {
             Self::Address(error) => of_address(error),
             Self::Channel { .. } => row("E0101", "BadAddress", false, Fault::Caller),
+            Self::NoChannel { .. } => row("E0110", "NoChannel", false, Fault::Caller),
             Self::Insecure { .. } => row("E0105", "Insecure", false, Fault::Caller),
             Self::Transport(error) => match error {
                 Transport::PortInUse { .. } | Transport::NameInUse { .. } => {
                     row("E0102", "AddressInUse", true, Fault::System)
                 }
-                Transport::PathInUse { .. } => row("E0102", "AddressInUse", true, Fault::System),
+                Transport::PathInUse { .. } | Transport::QueueInUse { .. } => {
+                    row("E0102", "AddressInUse", true, Fault::System)
+                }
                 Transport::NoDirectory { .. } => row("E0103", "NoDirectory", false, Fault::Caller),
                 Transport::FdTableFull { .. } => row("E0107", "FdTableFull", true, Fault::System),
+                Transport::QueueLimit { .. } => row("E0112", "QueueLimit", true, Fault::System),
                 Transport::Denied { .. } => row("E0108", "Denied", false, Fault::System),
                 other => row("E0109", "Bind", other.is_retryable(), Fault::System),
             },
@@ -70,6 +74,7 @@ impl Diagnose for OpenError {
         match self {
             Self::Address(error) => of_address(error),
             Self::NoChannel { .. } => row("E0110", "NoChannel", false, Fault::Caller),
+            Self::Unreachable { .. } => row("E0210", "Unreachable", true, Fault::Network),
             Self::Guarantee { .. } => row("E0301", "Guarantee", false, Fault::Caller),
             Self::Content { .. } => row("E0302", "Content", false, Fault::Caller),
             Self::Store(error) => of_store(error),
@@ -182,9 +187,10 @@ pub(super) fn hint_of(code: &str) -> Option<String> {
         "E0102" => "stop what listens there, or listen on another address",
         "E0103" => "make the directory first, or name another one",
         "E0105" => "listen on 127.0.0.1 or [::1], or say --insecure (in code: .insecure(true))",
-        "E0106" => "use one of the schemes that are built: inproc, unix, tcp, udp",
+        "E0106" => "use one of the schemes that are built: inproc, unix, shm, mq, pipe, tcp, udp",
         "E0107" => "raise the limit on open files (ulimit -n)",
         "E0108" => "check the permissions, or take a port above 1023",
+        "E0112" => "raise ulimit -q or fs.mqueue.queues_max; tidings mq ls shows what is left over",
         "E0201" => "slow down, raise the capacity, or choose another overflow policy",
         "E0202" => "raise capacity_bytes at both ends (at most 64 MiB a message)",
         "E0203" => "start a responder there, or check the channel's name",

@@ -89,6 +89,9 @@ impl SenderBuilder {
             return Err(OpenError::NoChannel { address: address.to_string() });
         }
         let refuse = |what: &str| Err(OpenError::Guarantee { what: what.to_owned() });
+        if address.is_plain() {
+            return refuse("bare bodies have no guarantee: use a plain sender for ?plain");
+        }
         if self.is_across_restarts && self.delivery != Delivery::ExactlyOnce {
             return refuse("only exactly-once has something to keep across restarts");
         }

@@ -1,6 +1,6 @@
-//! Reads from a socket into memory that nothing has written yet. Only for stream sockets.
+//! Reads from a stream socket or a pipe into memory that nothing has written yet.
 
-use std::os::fd::BorrowedFd;
+use std::{mem::MaybeUninit, os::fd::BorrowedFd};
 
 use bytes::BytesMut;
 use rustix::{
@@ -11,28 +11,49 @@ use rustix::{
 /// Below this much spare room a read is not worth its system call, and the buffer grows.
 const ROOM_MIN: usize = 16 << 10;
 
-/// Appends at most `max` bytes from `fd` to `into`; 0 is the end of the stream.
+/// Appends at most `max` bytes from the socket `fd` to `into`; 0 is the end of the stream.
 ///
 /// Uses the spare room of `into`; if that is less than 16 KiB (or `max`, if smaller), makes room for
 /// `max` first.
 pub(crate) fn receive_into(fd: BorrowedFd<'_>, into: &mut BytesMut, max: usize) -> Result<usize> {
-    if into.capacity() - into.len() < max.min(ROOM_MIN) {
-        into.reserve(max);
-    }
+    append(into, max, |spare| {
+        recv(fd, spare, RecvFlags::DONTWAIT).map(|(filled, _)| filled.0.len())
+    })
+}
+
+/// The same from a pipe, which has to be non-blocking.
+pub(crate) fn read_into(fd: BorrowedFd<'_>, into: &mut BytesMut, max: usize) -> Result<usize> {
+    append(into, max, |spare| rustix::io::read(fd, spare).map(|(filled, _)| filled.len()))
+}
+
+/// `fill` says how many bytes it has initialised at the front of what it was given.
+fn append(
+    into: &mut BytesMut,
+    max: usize,
+    mut fill: impl FnMut(&mut [MaybeUninit<u8>]) -> Result<usize>,
+) -> Result<usize> {
+    let room = make_room(into, max);
     let spare = into.spare_capacity_mut();
-    let room = spare.len().min(max);
     let received = loop {
-        match recv(fd, &mut spare[..room], RecvFlags::DONTWAIT) {
-            Ok((filled, _)) => break filled.0.len(),
+        match fill(&mut spare[..room]) {
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+            done => break done?,
         }
     };
     let len = into.len() + received;
-    // SAFETY: `filled.0` was the initialised front part of the spare capacity, which begins at
-    // `into.len()`, so the first `len` bytes are initialised, and `len` is within the capacity.
+    // SAFETY: both callers give the length of what the kernel has initialised at the front of the
+    // spare capacity, which begins at `into.len()`; so the first `len` bytes are initialised, and
+    // `len` is within the capacity.
     unsafe { into.set_len(len) };
     Ok(received)
+}
+
+/// How much may be appended to `into` at once, after it has grown if there was hardly any room.
+pub(crate) fn make_room(into: &mut BytesMut, max: usize) -> usize {
+    if into.capacity() - into.len() < max.min(ROOM_MIN) {
+        into.reserve(max);
+    }
+    (into.capacity() - into.len()).min(max)
 }
 
 #[cfg(test)]
@@ -67,6 +88,20 @@ mod tests {
         }
         assert_eq!(into.as_ptr(), before, "there was room: nothing moved");
         assert_eq!(&into[..], &[7; 100]);
+    }
+
+    #[test]
+    fn a_pipe_is_read_like_a_socket() {
+        let flags = rustix::pipe::PipeFlags::NONBLOCK;
+        let (far, near) = rustix::pipe::pipe_with(flags).unwrap();
+        let mut into = BytesMut::from(&b"kept "[..]);
+        assert_eq!(read_into(far.as_fd(), &mut into, 10), Err(Errno::AGAIN));
+        rustix::io::write(&near, b"0123456789abc").unwrap();
+        assert_eq!(read_into(far.as_fd(), &mut into, 10), Ok(10));
+        assert_eq!(read_into(far.as_fd(), &mut into, 10), Ok(3));
+        assert_eq!(&into[..], b"kept 0123456789abc");
+        drop(near);
+        assert_eq!(read_into(far.as_fd(), &mut into, 10), Ok(0));
     }
 
     #[test]
