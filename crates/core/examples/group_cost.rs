@@ -93,13 +93,18 @@ fn run(members: usize, order: GroupOrder, is_uniform: bool, size: usize) {
     let deliveries = world.delivered - before;
     let each = begun.elapsed().as_nanos() as u64 / deliveries.max(1);
     let rate = 1_000_000_000 / each.max(1);
-    println!("{members} members {order:?} uniform {is_uniform} {size} B: {each} ns a delivery, {rate}/s of one core");
+    println!(
+        "{members} members {order:?} uniform {is_uniform} {size} B: {each} ns a delivery, {rate}/s of one core"
+    );
 }
 
 fn main() {
-    for (order, is_uniform) in
-        [(GroupOrder::Fifo, false), (GroupOrder::Causal, false), (GroupOrder::Total, false), (GroupOrder::Total, true)]
-    {
+    for (order, is_uniform) in [
+        (GroupOrder::Fifo, false),
+        (GroupOrder::Causal, false),
+        (GroupOrder::Total, false),
+        (GroupOrder::Total, true),
+    ] {
         for size in [100, 1024] {
             run(3, order, is_uniform, size);
         }

@@ -14,8 +14,12 @@ use crate::Time;
 const REPAIR_MAX: usize = 256 << 10;
 
 impl Group {
-    /// Builds the packets that are due. Call once after a batch of inputs.
+    /// Builds the packets that are due, and delivers this member's own casts where nothing else has
+    /// to be awaited. Call once after a batch of inputs.
     pub fn transmit(&mut self, now: Time, out: &mut GroupOutbox) {
+        if std::mem::take(&mut self.has_cast) && matches!(self.phase, super::Phase::Member) {
+            self.advance(now, out);
+        }
         self.post(out);
         self.repair(out);
         if !matches!(self.phase, super::Phase::Member) {
