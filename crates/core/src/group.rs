@@ -9,6 +9,7 @@ mod cut;
 mod departure;
 mod detector;
 mod entry;
+mod follow;
 mod founding;
 mod ledger;
 mod order;
