@@ -88,6 +88,11 @@ impl Lane {
         self.held() > held_before || self.early.len() > early_before
     }
 
+    /// The last record that is no longer kept.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     fn append(&mut self, raw: &[u8]) {
         self.log.extend_from_slice(raw);
         self.ends.push_back(self.origin + self.log.len() as u64);

@@ -282,6 +282,8 @@ fn push_ack(packet: &mut Writer<'_>, tenure: &Tenure, is_question: bool) {
         clock: Counts::from_bytes(&clock),
         order: total.last(),
         ready: total.ready(),
+        stable: tenure.acks.stable(tenure.rank, tenure.rank),
+        stable_place: tenure.acks.stable_place().min(total.ready()),
         is_question,
     }));
 }
