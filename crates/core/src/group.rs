@@ -3,6 +3,7 @@
 //! their own files. It owns no link: packets are bytes that may be lost, doubled, late or damaged.
 
 mod acks;
+mod backoff;
 mod change;
 mod config;
 mod cut;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
 
 use crate::{Rng, Time};
+use backoff::Backoff;
 use departure::Departure;
 use detector::{all, bit};
 use founding::Seeker;
@@ -111,6 +113,7 @@ pub struct Group {
     fetched: Vec<(u128, u64)>,     // pieces of state: to whom, from where
     told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
     sums: Sums,
+    backoff: Backoff,
 }
 
 /// Scratch, kept for its memory.
@@ -167,6 +170,7 @@ impl Group {
             fetched: Vec::new(),
             told: BTreeMap::new(),
             sums: Sums::default(),
+            backoff: Backoff::default(),
         })
     }
 

@@ -165,6 +165,9 @@ impl Group {
             }
             None => {}
         }
+        if self.backoff.rests(now, id.node) {
+            return Ok(()); // it asks again
+        }
         let suspects = tenure.detector.suspects(now);
         let first = (0..tenure.view.voters).find(|rank| suspects & super::bit(*rank) == 0);
         if is_its_own && let Some(first) = first.filter(|first| *first != tenure.rank) {
