@@ -13,6 +13,8 @@ mod entry;
 mod follow;
 mod founding;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod order;
 mod outbox;
 mod receive;
