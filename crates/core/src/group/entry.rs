@@ -330,6 +330,13 @@ impl Group {
         }
     }
 
+    /// Someone is still in the epoch that this member has left by force.
+    pub(super) fn tell_former(&mut self, now: Time, member: MemberId) {
+        if self.may_tell(now, member.node) {
+            self.former_told.push(member);
+        }
+    }
+
     /// What this member waits for while it has no view, for people.
     #[must_use]
     pub fn waiting_for(&self, now: Time) -> Option<String> {

@@ -134,6 +134,7 @@ impl Group {
         let view =
             View { epoch, id: tenure.view.id + 1, members: vec![self.me.clone()], voters: 1 };
         self.archive = None;
+        self.former = Some(tenure.view.epoch);
         self.install(now, view, None, out);
         Ok(())
     }
