@@ -19,7 +19,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tidings_sim::{FAULTS, FaultSet, Options, Report, TraceLine, Transport};
+use tidings_sim::{FAULTS, FaultSet, Options, Report, TraceLine, Transport, World};
 
 use crate::{
     context::Context,
@@ -45,6 +45,9 @@ pub(crate) struct SimArgs {
     /// Run the seeds from A up to, not including, B [default: 1..101]
     #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
     seeds: Option<Range<u64>>,
+    /// What is played [default: links]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    world: Option<WorldWord>,
     /// How many nodes, from 2; each seed draws its own number if not said
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     nodes: Option<u32>,
@@ -66,6 +69,23 @@ pub(crate) struct SimArgs {
     /// Draw the run as a space-time diagram
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WorldWord {
+    /// Nodes and the channels between them
+    Links,
+    /// The members of one group
+    Group,
+}
+
+impl WorldWord {
+    fn world(self) -> World {
+        match self {
+            Self::Links => World::Links,
+            Self::Group => World::Group,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,6 +190,7 @@ impl SimArgs {
         };
         let one = self.seed.map(|seed| seed..seed.saturating_add(1));
         let options = Options {
+            world: self.world.map(WorldWord::world).or(file.world).unwrap_or_default(),
             nodes: self.nodes.or(file.nodes).unwrap_or(0) as usize,
             faults: self.faults.or(file.faults),
             transport: self.transport.map(TransportWord::transport).or(file.transport),
@@ -191,7 +212,11 @@ impl SimArgs {
             write(path, &lines.concat())?;
         }
         if let Some(path) = &self.svg {
-            write(path, &diagram::draw(&report))?;
+            let svg = match options.world {
+                World::Links => diagram::draw(&report),
+                World::Group => tidings_sim::diagram(&report),
+            };
+            write(path, &svg)?;
         }
         Ok(())
     }

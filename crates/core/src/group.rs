@@ -9,6 +9,7 @@ mod cut;
 mod departure;
 mod detector;
 mod entry;
+mod follow;
 mod founding;
 mod ledger;
 mod order;
@@ -385,9 +386,11 @@ impl Group {
         }
         push_record(false, &[], payload, &mut tenure.loose);
         tenure.loose_count += 1;
-        let bytes = out.store(|arena| arena.extend_from_slice(payload));
-        let (view, from) = (tenure.view.id, tenure.rank as u8);
-        out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+        if !self.is_held {
+            let bytes = out.store(|arena| arena.extend_from_slice(payload));
+            let (view, from) = (tenure.view.id, tenure.rank as u8);
+            out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+        }
         Ok(())
     }
 

@@ -1,16 +1,20 @@
-//! Plays seeds and says what came of them: `seeds [FIRST] [COUNT] [FAULTS]`. One seed is traced.
+//! Plays seeds and says what came of them: `seeds [group] [FIRST] [COUNT] [FAULTS]`. One seed is
+//! traced. With `group` it plays clusters.
 
 use std::process::ExitCode;
 
-use tidings_sim::{FaultSet, Options, run};
+use tidings_sim::{FaultSet, Options, World, run};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let is_group = words.first().is_some_and(|word| word == "group");
+    let world = if is_group { World::Group } else { World::Links };
+    words.drain(..usize::from(is_group));
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
     let (first, count) = (number(0).unwrap_or(0), number(1).unwrap_or(20));
     let faults = words.get(2).map(|list| FaultSet::parse(list).expect("names of faults"));
     let is_traced = count == 1;
-    let options = Options { is_traced, faults, ..Options::default() };
+    let options = Options { world, is_traced, faults, ..Options::default() };
     let mut sums = [0; 6];
     let mut failures = 0;
     for seed in first..first + count {

@@ -35,10 +35,16 @@ pub enum Fault {
     Slow,
     /// A connection takes nothing for a while, and little at once.
     Stall,
+    /// Members of a group hear each other along a chain only.
+    Bridge,
+    /// Members of a group leave it and come again.
+    Leave,
+    /// An operator forces a view where a group has lost its quorum.
+    Force,
 }
 
 /// Every kind, in the order of their names' list.
-pub const FAULTS: [(Fault, &str); 16] = [
+pub const FAULTS: [(Fault, &str); 19] = [
     (Fault::Drop, "drop"),
     (Fault::Duplicate, "duplicate"),
     (Fault::Late, "late"),
@@ -55,7 +61,13 @@ pub const FAULTS: [(Fault, &str); 16] = [
     (Fault::Clock, "clock"),
     (Fault::Slow, "slow"),
     (Fault::Stall, "stall"),
+    (Fault::Bridge, "bridge"),
+    (Fault::Leave, "leave"),
+    (Fault::Force, "force"),
 ];
+
+/// Those that links know; what a seed of links draws does not depend on the rest.
+pub(crate) const LINK_FAULTS: &[(Fault, &str)] = FAULTS.split_at(16).0;
 
 /// A set of kinds of harm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

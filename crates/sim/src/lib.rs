@@ -14,8 +14,10 @@
 
 mod app;
 mod checkers;
+mod clock;
 mod dice;
 mod faults;
+mod group;
 mod network;
 mod node;
 mod pair;
@@ -28,7 +30,8 @@ mod shrink;
 mod world;
 
 pub use faults::{FAULTS, Fault, FaultSet};
-pub use report::{Options, Report, TraceLine, Transport, Violation};
+pub use group::{Scale, diagram, group_scenarios, over_the_cap, scale};
+pub use report::{Options, Report, TraceLine, Transport, Violation, World};
 pub use scenarios::{Scenario, scenarios};
 pub use shrink::shrink;
 
@@ -51,6 +54,9 @@ pub const MUTANTS: [(u32, &str); 15] = [
     (37, "a message is reported as taken before its verdict"),
 ];
 
+/// The same for groups.
+pub const GROUP_MUTANTS: [(u32, &str); 18] = group::MUTANTS;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Plays one seed. Equal arguments give equal reports.
@@ -58,10 +64,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub fn run(seed: u64, options: &Options) -> Report {
     #[cfg(feature = "sabotage")]
     tidings_core::sabotage::set(options.mutant);
-    let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut report = world::World::new(seed, options).run(seed, options);
-        report.violation = report.violation.or_else(|| retries::check(seed));
-        report
+    let played = catch_unwind(AssertUnwindSafe(|| match options.world {
+        World::Links => {
+            let mut report = world::World::new(seed, options).run(seed, options);
+            report.violation = report.violation.or_else(|| retries::check(seed));
+            report
+        }
+        World::Group => group::play(seed, options),
     }));
     played.unwrap_or_else(|panic| {
         let text = panic

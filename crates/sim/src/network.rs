@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::Transport;
 use crate::dice::Dice;
-use crate::plan::{MS, Plan, SECOND, Weather};
+use crate::plan::{MS, SECOND, Weather};
 use crate::queue::{Event, Queue};
-use crate::{Fault, Transport};
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,21 @@ const TRUNCATE: usize = 6;
 const STALL: usize = 7;
 const JITTER: usize = 8;
 
+/// What a network is like, before anything happens in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Climate {
+    pub seed: u64,
+    pub weather: Weather,
+    pub latency: u64,
+    pub jitter: u64,
+    pub flow_max: usize,
+}
+
+/// A datagram's arrival: when, what of it, and whether it was changed on the way.
+pub(crate) type Arrival = (u64, Vec<u8>, bool);
+
 impl Network {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(climate: &Climate) -> Self {
         let names = [
             "drop",
             "duplicate",
@@ -67,26 +80,15 @@ impl Network {
             "stall",
             "jitter",
         ];
-        let on = |fault, level| if plan.has(fault) { level } else { 0 };
-        let level = plan.weather;
         Self {
             conns: BTreeMap::new(),
             next: 1,
             blocked: BTreeSet::new(),
-            weather: Weather {
-                drop: on(Fault::Drop, level.drop),
-                duplicate: on(Fault::Duplicate, level.duplicate),
-                late: on(Fault::Late, level.late),
-                reorder: on(Fault::Reorder, level.reorder),
-                delay: on(Fault::Delay, level.delay),
-                corrupt: on(Fault::Corrupt, level.corrupt),
-                truncate: on(Fault::Truncate, level.truncate),
-                stall: on(Fault::Stall, level.stall),
-            },
-            latency: plan.latency,
-            jitter: plan.jitter,
-            flow_max: plan.flow_max,
-            dice: names.map(|name| Dice::new(plan.seed, name, 0)),
+            weather: climate.weather,
+            latency: climate.latency,
+            jitter: climate.jitter,
+            flow_max: climate.flow_max,
+            dice: names.map(|name| Dice::new(climate.seed, name, 0)),
         }
     }
 
@@ -127,10 +129,18 @@ impl Network {
         bytes: &[u8],
         queue: &mut Queue,
     ) {
+        for (at, bytes, is_changed) in self.scatter(now, from, to, bytes) {
+            queue.push(at, Event::Datagram { from, to, bytes, is_changed });
+        }
+    }
+
+    /// What becomes of a datagram: nothing, or one arrival, or several.
+    pub fn scatter(&mut self, now: u64, from: usize, to: usize, bytes: &[u8]) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
         let weather = self.weather;
         let delay = self.delay();
         if self.blocked.contains(&(from, to)) || self.dice[DROP].chance(weather.drop) {
-            return;
+            return arrivals;
         }
         let overtaken = if self.dice[REORDER].chance(weather.reorder) {
             self.dice[REORDER].scaled(MS / 10, 50 * MS)
@@ -139,17 +149,17 @@ impl Network {
         };
         if self.dice[DUPLICATE].chance(weather.duplicate) {
             let at = now + self.delay() + self.dice[DUPLICATE].scaled(MS / 10, 20 * MS);
-            queue.push(at, Event::Datagram { from, to, bytes: bytes.to_vec(), is_changed: false });
+            arrivals.push((at, bytes.to_vec(), false));
         }
         if self.dice[LATE].chance(weather.late) {
             let at = now + self.dice[LATE].scaled(50 * MS, 60 * SECOND);
-            queue.push(at, Event::Datagram { from, to, bytes: bytes.to_vec(), is_changed: false });
+            arrivals.push((at, bytes.to_vec(), false));
         }
         let mut arriving = bytes.to_vec();
         self.change(&mut arriving);
         let is_changed = arriving != bytes;
-        let event = Event::Datagram { from, to, bytes: arriving, is_changed };
-        queue.push(now + delay + overtaken, event);
+        arrivals.push((now + delay + overtaken, arriving, is_changed));
+        arrivals
     }
 
     fn change(&mut self, bytes: &mut Vec<u8>) {

@@ -4,7 +4,9 @@
 use tidings_core::{Delivery, LinkConfig, Order, Overflow};
 
 use crate::dice::Dice;
-use crate::{FAULTS, Fault, FaultSet, Options, Transport};
+use crate::faults::LINK_FAULTS;
+use crate::network::Climate;
+use crate::{Fault, FaultSet, Options, Transport};
 
 /// A millisecond of the world's time.
 pub(crate) const MS: u64 = 1_000_000;
@@ -81,6 +83,23 @@ pub(crate) struct Weather {
     pub corrupt: u32,
     pub truncate: u32,
     pub stall: u32,
+}
+
+impl Weather {
+    /// The same without the kinds that are not among `faults`.
+    pub fn only(self, faults: FaultSet) -> Self {
+        let on = |fault, level| if faults.has(fault) { level } else { 0 };
+        Self {
+            drop: on(Fault::Drop, self.drop),
+            duplicate: on(Fault::Duplicate, self.duplicate),
+            late: on(Fault::Late, self.late),
+            reorder: on(Fault::Reorder, self.reorder),
+            delay: on(Fault::Delay, self.delay),
+            corrupt: on(Fault::Corrupt, self.corrupt),
+            truncate: on(Fault::Truncate, self.truncate),
+            stall: on(Fault::Stall, self.stall),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +181,17 @@ impl Plan {
         self.faults.has(fault)
     }
 
+    /// The network, with the kinds of harm that this run has.
+    pub fn climate(&self) -> Climate {
+        Climate {
+            seed: self.seed,
+            weather: self.weather.only(self.faults),
+            latency: self.latency,
+            jitter: self.jitter,
+            flow_max: self.flow_max,
+        }
+    }
+
     fn draw_channels(&mut self, options: &Options) {
         let mut dice = Dice::new(self.seed, "channels", 0);
         let count = dice.between(1, 5);
@@ -235,12 +265,12 @@ fn draw_faults(seed: u64) -> (FaultSet, &'static str) {
     match seed % 3 {
         0 => {
             for _ in 0..dice.between(0, 2) {
-                set = set.with(dice.pick(&FAULTS).0);
+                set = set.with(dice.pick(LINK_FAULTS).0);
             }
             (set, "few faults")
         }
         1 => {
-            for (fault, _) in FAULTS {
+            for (fault, _) in LINK_FAULTS.iter().copied() {
                 if dice.chance(450) {
                     set = set.with(fault);
                 }
@@ -254,7 +284,7 @@ fn draw_faults(seed: u64) -> (FaultSet, &'static str) {
     }
 }
 
-fn draw_weather(seed: u64) -> Weather {
+pub(crate) fn draw_weather(seed: u64) -> Weather {
     let level = |name: &str, high: u64| Dice::new(seed, name, 1).scaled(5, high) as u32;
     Weather {
         drop: level("drop", 400),

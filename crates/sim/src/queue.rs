@@ -29,42 +29,48 @@ pub(crate) enum Event {
 }
 
 #[derive(Debug)]
-struct Scheduled {
+struct Scheduled<E> {
     at: u64,
     tie: u64,
-    event: Event,
+    event: E,
 }
 
-impl PartialEq for Scheduled {
+impl<E> PartialEq for Scheduled<E> {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.tie) == (other.at, other.tie)
     }
 }
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
+impl<E> Eq for Scheduled<E> {}
+impl<E> PartialOrd for Scheduled<E> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Scheduled {
+impl<E> Ord for Scheduled<E> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.tie).cmp(&(other.at, other.tie))
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Scheduled>>,
+#[derive(Debug)]
+pub(crate) struct Queue<E = Event> {
+    heap: BinaryHeap<Reverse<Scheduled<E>>>,
     tie: u64,
 }
 
-impl Queue {
-    pub fn push(&mut self, at: u64, event: Event) {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), tie: 0 }
+    }
+}
+
+impl<E> Queue<E> {
+    pub fn push(&mut self, at: u64, event: E) {
         self.tie += 1;
         self.heap.push(Reverse(Scheduled { at, tie: self.tie, event }));
     }
 
-    pub fn pop(&mut self) -> Option<(u64, Event)> {
+    pub fn pop(&mut self) -> Option<(u64, E)> {
         self.heap.pop().map(|Reverse(scheduled)| (scheduled.at, scheduled.event))
     }
 }

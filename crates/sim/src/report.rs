@@ -13,9 +13,21 @@ pub enum Transport {
     Datagram,
 }
 
+/// What a run plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum World {
+    /// Nodes and the channels between them.
+    #[default]
+    Links,
+    /// The members of one group.
+    Group,
+}
+
 /// What a run is to do; what is left open is drawn from the seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// What is played.
+    pub world: World,
     /// Processes, from 2. 0 leaves it to the seed.
     pub nodes: usize,
     /// The harm to do, instead of what the seed would choose.
@@ -67,11 +79,12 @@ pub struct Report {
     pub sent: u64,
     /// Messages handed to applications.
     pub delivered: u64,
-    /// Sessions made.
+    /// Sessions made; in a group, views installed.
     pub sessions: u64,
     /// Processes killed.
     pub crashes: u64,
-    /// Messages whose fate was excused: their sender was killed.
+    /// Messages whose fate was excused: their sender was killed. In a group, 1 where it had lost its
+    /// quorum for good, so that no progress could be demanded.
     pub excused: u64,
     /// The harm that was done.
     pub faults: FaultSet,
@@ -90,6 +103,9 @@ impl Report {
     pub fn reproduce(&self) -> String {
         let mut line = format!("tidings sim --seed {}", self.seed);
         let options = &self.options;
+        if options.world == World::Group {
+            line += " --world group";
+        }
         if options.faults.is_some() {
             line += &format!(" --faults {}", self.faults);
         }

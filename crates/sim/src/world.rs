@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tidings_core::Time;
 
 use crate::checkers::Oracle;
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::network::Network;
 use crate::node::Peer;
@@ -36,24 +37,6 @@ impl Shared {
 
     pub fn granted(&self, receiver: usize, sender: usize, stream: u32) -> u64 {
         self.grants.get(&(receiver, sender, stream)).copied().unwrap_or(0)
-    }
-}
-
-/// A clock that no one can set: it only runs, perhaps at another pace.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    permille: u64,
-    offset: u64,
-}
-
-impl Clock {
-    fn local(self, now: u64) -> Time {
-        Time(self.offset + (u128::from(now) * u128::from(self.permille) / 1000) as u64)
-    }
-
-    fn world(self, local: Time) -> u64 {
-        let rest = u128::from(local.0.saturating_sub(self.offset));
-        (rest * 1000).div_ceil(u128::from(self.permille)) as u64
     }
 }
 
@@ -89,7 +72,7 @@ impl World {
         let oracle = Oracle::new(&plan.channels, nodes, options.is_traced);
         let left = plan.channels.iter().map(|channel| channel.messages).collect();
         let reopens = plan.channels.iter().map(|c| if c.finishes { 12 } else { 0 }).collect();
-        let net = Network::new(&plan);
+        let net = Network::new(&plan.climate());
         let produce =
             (0..plan.channels.len()).map(|at| Dice::new(seed, "produce", at as u64)).collect();
         let sh = Shared {
@@ -394,7 +377,10 @@ impl World {
                     | Fault::Corrupt
                     | Fault::Truncate
                     | Fault::Slow
-                    | Fault::Stall => break,
+                    | Fault::Stall
+                    | Fault::Bridge
+                    | Fault::Leave
+                    | Fault::Force => break,
                 };
                 for strike in strikes {
                     self.sh.queue.push(at, Event::Strike(strike));

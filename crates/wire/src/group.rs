@@ -17,7 +17,9 @@
 
 mod control;
 mod cursor;
+mod encode;
 mod frame;
+mod lists;
 mod packet;
 mod records;
 mod view;
@@ -25,7 +27,8 @@ mod view;
 pub use control::{
     Ballot, Cut, Entry, JOINERS_MAX, Join, Kept, Ledger, Promise, Promises, Proposal,
 };
-pub use frame::{Acked, Counts, Frame, ORDER_RANK, Ranges, Runs, Span};
+pub use frame::Frame;
+pub use lists::{Acked, Counts, ORDER_RANK, Ranges, Runs, Span};
 pub use packet::{Frames, HEADER_LEN, Header, Packet, Writer};
 pub use records::{Clock, RECORD_HEAD, Record, Records, push_record};
 pub use view::{ADDRESS_MAX, MEMBERS_MAX, Member, MemberId, View};

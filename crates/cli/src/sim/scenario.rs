@@ -3,15 +3,16 @@
 use std::{fs, ops::Range, path::Path, time::Duration};
 
 use serde::Deserialize;
-use tidings_sim::{FaultSet, Transport};
+use tidings_sim::{FaultSet, Transport, World};
 
-use super::{TransportWord, parse_faults, parse_seeds};
+use super::{TransportWord, WorldWord, parse_faults, parse_seeds};
 use crate::{quantity::parse_duration, trouble::Trouble, words::value};
 
 /// What a scenario settles.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scenario {
     pub(super) seeds: Option<Range<u64>>,
+    pub(super) world: Option<World>,
     pub(super) nodes: Option<u32>,
     pub(super) faults: Option<FaultSet>,
     pub(super) transport: Option<Transport>,
@@ -25,6 +26,7 @@ pub(super) struct Scenario {
 struct Written {
     seed: Option<u64>,
     seeds: Option<String>,
+    world: Option<String>,
     nodes: Option<u32>,
     faults: Option<String>,
     transport: Option<String>,
@@ -57,11 +59,16 @@ fn parse(text: &str) -> Result<Scenario, String> {
         word.map(TransportWord::transport)
             .ok_or_else(|| "`transport` takes \"stream\" or \"datagram\"".to_owned())
     });
+    let world = written.world.as_deref().map(|word| {
+        let word: Option<WorldWord> = value(word);
+        word.map(WorldWord::world).ok_or_else(|| "`world` takes \"links\" or \"group\"".to_owned())
+    });
     if written.nodes.is_some_and(|nodes| !(2..=16).contains(&nodes)) {
         return Err("`nodes` takes a number from 2 to 16".to_owned());
     }
     Ok(Scenario {
         seeds: one.or(seeds),
+        world: world.transpose()?,
         nodes: written.nodes,
         faults: written.faults.as_deref().map(parse_faults).transpose()?,
         transport: transport.transpose()?,
@@ -84,8 +91,15 @@ mod tests {
         assert_eq!((scenario.seeds, scenario.nodes), (Some(1..9), Some(3)));
         assert_eq!(scenario.transport, Some(Transport::Stream));
         assert_eq!(scenario.horizon, Some(Duration::from_secs(5)));
-        for bad in ["seedz = 1", "nodes = 1", "faults = \"fire\"", "transport = \"x\"", "seeds = 5"]
-        {
+        assert_eq!(parse("world = \"group\"").unwrap().world, Some(World::Group));
+        for bad in [
+            "seedz = 1",
+            "world = \"moon\"",
+            "nodes = 1",
+            "faults = \"fire\"",
+            "transport = \"x\"",
+            "seeds = 5",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

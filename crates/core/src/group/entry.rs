@@ -1,7 +1,7 @@
 //! Coming and going: looking for the group, asking to join, being taken in, fetching the state,
 //! leaving; and what a member answers to those who do.
 
-use tidings_wire::group::{Frame, Join, Ledger as Sum, MEMBERS_MAX, Proposal, View};
+use tidings_wire::group::{Frame, Join, Ledger as Sum, MEMBERS_MAX, MemberId, Proposal, View};
 
 use super::change::donor_of;
 use super::ledger::Ledger;
@@ -316,9 +316,10 @@ impl Group {
         }
     }
 
-    pub(super) fn tell_excluded(&mut self, now: Time, node: u128) {
-        if self.may_tell(now, node) {
-            self.mail.push(Mail { to: Self::to(node), view: None, frame: Frame::Excluded });
+    pub(super) fn tell_excluded(&mut self, now: Time, member: MemberId) {
+        if self.may_tell(now, member.node) {
+            let frame = Frame::Excluded { incarnation: member.incarnation };
+            self.mail.push(Mail { to: Self::to(member.node), view: None, frame });
         }
     }
 

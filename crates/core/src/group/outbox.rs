@@ -93,7 +93,8 @@ pub enum GroupOutput {
         /// Whether; false takes it back.
         is_suspected: bool,
     },
-    /// Nothing is delivered and nothing accepted until `Unblocked`, a view, or the end.
+    /// Nothing is accepted, and nothing delivered but the end of a view that the others have agreed
+    /// on, until `Unblocked` or the end.
     Blocked {
         /// Why.
         reason: BlockedReason,

@@ -19,7 +19,7 @@ impl Group {
     ) -> Result<(), Refused> {
         let packet = Packet::parse(bytes).map_err(|_| Refused::Malformed)?;
         let sender = MemberId { node: from, incarnation: packet.header.incarnation };
-        let mut result = Ok(());
+        let mut result = Err(Refused::Stale); // unless some frame says otherwise
         for frame in packet.frames() {
             if matches!(self.phase, Phase::Ended | Phase::Departing(_)) {
                 return result;
@@ -33,7 +33,7 @@ impl Group {
                 Frame::Refuse { incarnation, text } => self.on_refuse(incarnation, text, out),
                 other => self.apply(now, sender, packet.header, other, out),
             };
-            result = result.and(applied);
+            result = result.or(applied);
         }
         result
     }
@@ -60,7 +60,7 @@ impl Group {
         if header.view > tenure.view.id {
             // Who is in a later view has left this one behind; if it says so, so has the group.
             return match frame {
-                Frame::Excluded if rank.is_some() => {
+                Frame::Excluded { incarnation } if incarnation == self.me.id.incarnation => {
                     self.excluded(out);
                     Ok(())
                 }
@@ -75,13 +75,16 @@ impl Group {
             }
             let is_data = matches!(frame, Frame::Data { .. } | Frame::Ack(_));
             if !(sabotage::is(112) && is_data && rank.is_some()) {
-                return self.on_old(now, sender, header.view, &frame);
+                let answer = self.on_old(now, sender, header.view, &frame);
+                return if rank.is_some() { Ok(()) } else { answer }; // a sign of life is something
             }
         }
         let rank = rank.ok_or(Refused::NotAMember)?;
+        self.apply_data(now, rank, frame, out)?;
+        let Some(tenure) = &mut self.tenure else { return Ok(()) };
         tenure.detector.heard(now, rank);
         tenure.arrived |= super::bit(rank);
-        self.apply_data(now, rank, frame, out)
+        Ok(())
     }
 
     fn apply_data(
@@ -179,10 +182,11 @@ impl Group {
     ) -> Result<(), Refused> {
         let Some(archive) = self.archive.as_ref().filter(|archive| archive.view.id == view) else {
             let is_member = self.tenure.as_ref().is_some_and(|tenure| tenure.view.contains(sender));
-            if !is_member && self.archive.is_some() {
-                self.tell_excluded(now, sender.node);
+            if is_member || self.archive.is_none() {
+                return Err(Refused::Stale);
             }
-            return Err(Refused::Stale);
+            self.tell_excluded(now, sender);
+            return Ok(());
         };
         archive.view.rank_of(sender).ok_or(Refused::NotAMember)?;
         match frame {

@@ -56,7 +56,6 @@ pub(super) struct Tenure {
     /// Best effort: records to send, and the last number seen of each sender with a bitmap.
     pub(super) loose: Vec<u8>,
     pub(super) loose_count: u32,
-    pub(super) transmitted_loosely: u64,
     seen: Vec<(u64, u128)>,
     /// The last own number that was sent.
     pub(super) transmitted: u64,
@@ -92,7 +91,6 @@ impl Tenure {
             not_uniform: VecDeque::new(),
             loose: Vec::new(),
             loose_count: 0,
-            transmitted_loosely: 0,
             seen: vec![(0, 0); members],
             transmitted: 0,
             placed: (0, Vec::new()),

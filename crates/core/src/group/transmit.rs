@@ -156,7 +156,7 @@ impl Group {
         let header = self.header();
         let is_ready = self.newcomer.is_none();
         let is_leaving = self.is_leaving;
-        let config = self.config;
+        let (config, sent) = (self.config, self.sent);
         let Some(tenure) = &mut self.tenure else { return };
         let to = others(&tenure.view, tenure.rank);
         let is_wedged = tenure.synod.is_wedged();
@@ -176,7 +176,7 @@ impl Group {
             return;
         }
         if !is_wedged {
-            send_data(tenure, header, &config, &to, out);
+            send_data(tenure, header, &config, &to, sent, out);
         }
         let has_order = !tenure.placed.1.is_empty() && !is_wedged;
         // An ack that would have been due later rides along.
@@ -215,6 +215,7 @@ fn send_data(
     header: Header,
     config: &super::GroupConfig,
     to: &[To],
+    sent: u64,
     out: &mut GroupOutbox,
 ) {
     let lane = &tenure.store.lanes[tenure.rank];
@@ -231,11 +232,10 @@ fn send_data(
     if tenure.loose_count > 0 {
         let count = tenure.loose_count;
         let records = Records::kept(&tenure.loose);
-        let first = tenure.transmitted_loosely + 1;
+        let first = sent + 1 - u64::from(count); // numbers go on from view to view
         let span =
             packet(out, header, |packet| packet.push(&Frame::Loose { first, count, records }));
         send(out, to, span);
-        tenure.transmitted_loosely += u64::from(count);
         tenure.loose.clear();
         tenure.loose_count = 0;
     }

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tidings_sim::{MUTANTS, Options, run};
+use tidings_sim::{GROUP_MUTANTS, MUTANTS, Options, World, run};
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {})); // a panic is one way of being caught
@@ -12,30 +12,41 @@ fn main() -> ExitCode {
     let limit = numbers.next().unwrap_or(10_000);
     let chosen: Vec<u64> = numbers.collect();
     let mut survivors = 0;
-    let mut seeds_needed = 0;
-    for (mutant, what) in MUTANTS {
+    let mut seeds_needed = [0, 0]; // of links, of groups
+    let worlds = [(World::Links, &MUTANTS[..]), (World::Group, &GROUP_MUTANTS[..])];
+    let mutants = worlds.iter().flat_map(|(world, list)| list.iter().map(|m| (*world, *m)));
+    for (world, (mutant, what)) in mutants {
         if !chosen.is_empty() && !chosen.contains(&u64::from(mutant)) {
             continue;
         }
-        let options = Options { mutant, ..Options::default() };
+        let options = Options { world, mutant, ..Options::default() };
         let caught = (0..limit).map(|seed| run(seed, &options)).find_map(|report| {
             report.violation.map(|violation| (report.seed, violation.invariant))
         });
         match caught {
             Some((seed, invariant)) => {
-                seeds_needed = seeds_needed.max(seed + 1);
-                println!("mutant {mutant:2}  seed {seed:5}  {invariant:5}  {what}");
+                let needed = &mut seeds_needed[usize::from(world == World::Group)];
+                *needed = (seed + 1).max(*needed);
+                println!("mutant {mutant:3}  seed {seed:5}  {invariant:5}  {what}");
             }
             None => {
                 survivors += 1;
-                println!("mutant {mutant:2}  SURVIVED {limit} seeds  {what}");
+                println!("mutant {mutant:3}  SURVIVED {limit} seeds  {what}");
             }
         }
     }
-    let dirty = (0..seeds_needed).find_map(|seed| run(seed, &Options::default()).violation);
+    let is_dirty = |(world, needed): (World, u64)| {
+        let options = Options { world, ..Options::default() };
+        (0..needed).find_map(|seed| run(seed, &options).violation)
+    };
+    let dirty = [(World::Links, seeds_needed[0]), (World::Group, seeds_needed[1])]
+        .into_iter()
+        .find_map(is_dirty);
     match &dirty {
         Some(violation) => println!("no mutant  NOT CLEAN: {violation:?}"),
-        None => println!("no mutant  seeds 0 to {} are clean", seeds_needed.saturating_sub(1)),
+        None => {
+            println!("no mutant  as many seeds are clean: {seeds_needed:?} of links and groups")
+        }
     }
     if survivors == 0 && dirty.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -10,6 +10,7 @@ mod allocations;
 mod damage;
 mod fixtures;
 mod golden;
+mod group;
 mod mistakes;
 mod refusals;
 mod replay;

@@ -148,3 +148,44 @@ fn best_effort_loses_but_never_doubles() {
         }
     }
 }
+
+//= GUARANTEES.md#GROUP-BOUNDED-1
+#[test]
+fn who_does_not_take_bounds_what_all_keep_and_loses_nothing() {
+    for order in [GroupOrder::Fifo, GroupOrder::Causal, GroupOrder::Total] {
+        let config = GroupConfig { order, window: 16, ..GroupConfig::default() };
+        let mut world = World::grown(9, 3, config);
+        world.input(3, Input::Hold(true)).unwrap();
+        let mut sent = 0;
+        for _ in 0..500 {
+            for node in [1, 2] {
+                match world.input(node, Input::Cast { payload: b"more" }) {
+                    Ok(()) => sent += 1,
+                    Err(refused) => assert_eq!(refused, Refused::WindowFull),
+                }
+            }
+            world.run(ms(1));
+            for node in world.nodes.values() {
+                assert!(node.group.kept() <= 2 * 3 * 16, "{} kept", node.group.kept());
+            }
+        }
+        assert!(sent <= 2 * 2 * 16, "{sent} were taken in though nobody could forget them");
+        world.input(3, Input::Hold(false)).unwrap();
+        world.run_until("all have all", |world| all_have(world, sent));
+    }
+}
+
+//= GUARANTEES.md#GROUP-BOUNDED-1
+#[test]
+fn the_slow_are_excluded_where_the_group_says_so() {
+    let slow = Slow::EvictAfter(ms(500));
+    let config = GroupConfig { slow, window: 16, ..GroupConfig::default() };
+    let mut world = World::grown(9, 3, config);
+    world.input(3, Input::Hold(true)).unwrap();
+    for _ in 0..3000 {
+        let _ = world.input(1, Input::Cast { payload: b"more" });
+        world.run(ms(1));
+    }
+    let view = world.nodes[&1].group.view().unwrap();
+    assert_eq!((view.members.len(), view.rank_of_node(3)), (2, None));
+}

@@ -1,0 +1,134 @@
+//! Following a decision: the cut is delivered, the next view begins, and whoever needs it for a
+//! newcomer keeps the state of that moment.
+
+use tidings_wire::group::{Member, Proposal, View};
+
+use super::change::{donor_of, is_possible};
+use super::detector::Detector;
+use super::tenure::Tenure;
+use super::transfer::{Donor, Newcomer};
+use super::{Archive, Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability};
+use crate::{Time, sabotage};
+
+impl Group {
+    pub(super) fn on_decided(&mut self, now: Time, proposal: Box<Proposal>) -> Result<(), Refused> {
+        let Some(tenure) = &mut self.tenure else { return Err(Refused::Stale) };
+        if !is_possible(&tenure.view, &proposal) {
+            return Err(Refused::Malformed);
+        }
+        if tenure.synod.decided.is_none() {
+            tenure.synod.decided = Some(proposal);
+            tenure.synod.wedged_at.get_or_insert(now);
+            tenure.expect();
+        }
+        Ok(())
+    }
+
+    /// Follows a decision once all messages of its cut are here.
+    pub(super) fn try_finish(&mut self, now: Time, out: &mut GroupOutbox) {
+        let Some(tenure) = &mut self.tenure else { return };
+        let Some(proposal) = tenure.synod.decided.clone() else { return };
+        let is_in = proposal.next.contains(self.me.id);
+        if !is_in && !sabotage::is(119) {
+            self.departs(now, proposal, out);
+            return;
+        }
+        let is_ready = self.newcomer.is_none();
+        let is_reliable = self.config.reliability == Reliability::Reliable;
+        if is_reliable && is_ready {
+            if !tenure.store.covers(&proposal.cut.upto) {
+                return;
+            }
+            tenure.deliver_cut(&self.config, &mut self.ledger, out);
+        }
+        if !is_in {
+            self.departs(now, proposal, out);
+            return;
+        }
+        if let Some(old) = self.tenure.take() {
+            let settled = self.sent - u64::from(self.casting.is_some());
+            let is_news = old.unconfirmed().next().is_some();
+            if is_reliable && is_ready && is_news {
+                out.push(GroupOutput::Uniform { upto: settled });
+                out.push(GroupOutput::Stable { upto: settled });
+            }
+            let Tenure { view, store, detector, .. } = old;
+            self.archive = Some(Archive { view, store, decided: proposal.clone() });
+            self.install(now, proposal.next.clone(), Some(detector), out);
+        }
+    }
+
+    /// Begins a view; for one that has no state yet, silently.
+    pub(super) fn install(
+        &mut self,
+        now: Time,
+        view: View,
+        before: Option<Detector>,
+        out: &mut GroupOutbox,
+    ) {
+        let Some(rank) = view.rank_of(self.me.id) else { return };
+        self.joiners.retain(|_, (member, _)| !view.contains(member.id));
+        let mut tenure = Tenure::new(now, view.clone(), rank, &self.config);
+        if let (Some(before), Some(archive)) = (before, &self.archive) {
+            tenure.detector.follow(&before, |rank| archive.view.rank_of(view.members[rank].id));
+        }
+        self.tenure = Some(tenure);
+        self.phase = Phase::Member;
+        if let Some(casting) = &mut self.casting {
+            casting.restart();
+        }
+        self.owed.retain(|(_, owed, _)| *owed + 1 == view.id);
+        if self.newcomer.is_some() {
+            // What it had fetched was the state at the beginning of another view.
+            self.newcomer = Some(Newcomer::new(now));
+            return;
+        }
+        self.ledger.follow(&view);
+        self.announce(out);
+        self.donate(&view, rank, out);
+    }
+
+    /// Shows the application the view.
+    pub(super) fn announce(&mut self, out: &mut GroupOutbox) {
+        let Some(tenure) = &self.tenure else { return };
+        let view = tenure.view.clone();
+        let is_new = |member: &&Member| !self.seen.contains(member.id);
+        let joined = view.members.iter().filter(is_new).map(|member| member.id).collect();
+        let is_gone = |member: &&Member| !view.contains(member.id);
+        let left = self.seen.members.iter().filter(is_gone).cloned().collect();
+        let history = self.ledger.history();
+        self.seen = view.clone();
+        out.push(GroupOutput::Install { view: Box::new(view), joined, left, history });
+    }
+
+    /// Keeps the state of this moment, if a newcomer is to have it from this member.
+    fn donate(&mut self, view: &View, rank: usize, out: &mut GroupOutbox) {
+        let learners = view.voters..view.members.len();
+        if !learners.into_iter().any(|learner| donor_of(view, learner, 0) == rank)
+            && self.config.has_state
+        {
+            self.donor = None;
+            return;
+        }
+        let state =
+            (!self.config.has_state).then(|| (Vec::new(), tidings_wire::group::crc32c(&[])));
+        self.donor = Some(Donor { ledger: self.ledger.0.clone(), state });
+        if self.config.has_state {
+            out.push(GroupOutput::SnapshotWanted { view: view.id });
+        }
+    }
+
+    pub(super) fn force_view(&mut self, now: Time, out: &mut GroupOutbox) -> Result<(), Refused> {
+        let tenure = self.tenure.take().ok_or(Refused::Blocked)?;
+        if self.newcomer.is_some() {
+            self.tenure = Some(tenure);
+            return Err(Refused::Blocked);
+        }
+        let epoch = self.rng.next_u64();
+        let view =
+            View { epoch, id: tenure.view.id + 1, members: vec![self.me.clone()], voters: 1 };
+        self.archive = None;
+        self.install(now, view, None, out);
+        Ok(())
+    }
+}

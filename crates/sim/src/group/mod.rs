@@ -1,0 +1,49 @@
+//! Whole clusters of the production group machine on virtual time: their world, its harm, and the
+//! oracle that judges what they do.
+
+mod cluster;
+mod diagram;
+mod ending;
+mod harm;
+mod loss;
+mod oracle;
+mod plan;
+mod process;
+mod scale;
+mod scenarios;
+mod trace;
+
+pub use diagram::diagram;
+pub use scale::{Scale, over_the_cap, scale};
+pub use scenarios::group_scenarios;
+
+use crate::{Options, Report};
+
+/// Plays one seed of a cluster.
+pub(crate) fn play(seed: u64, options: &Options) -> Report {
+    let plan = plan::ClusterPlan::draw(seed, options);
+    cluster::Cluster::new(plan, options.is_traced).run(seed, options)
+}
+
+/// The deliberate bugs of the core that concern groups, with what they break. Their numbers are those
+/// of the common table and a hundred.
+pub(crate) const MUTANTS: [(u32, &str); 18] = [
+    (101, "one member is a quorum"),
+    (102, "half of a view is a quorum, without its senior"),
+    (103, "a new proposer ignores what was accepted"),
+    (104, "a promise does not wedge"),
+    (105, "the cut is the proposer's own state"),
+    (106, "an acceptor accepts without holding the bodies"),
+    (107, "the sequencer orders a repeat"),
+    (108, "uniform delivery on local receipt"),
+    (109, "the cut takes the shortest order window"),
+    (110, "nothing is sent again"),
+    (111, "what is kept is dropped when oneself is done with it"),
+    (112, "data of an old view is taken"),
+    (113, "an acceptor forgets a higher promise"),
+    (115, "the next view has members that did not promise"),
+    (116, "a newcomer skips the state transfer"),
+    (119, "an excluded member delivers the cut"),
+    (120, "causes are compared one off"),
+    (126, "a learner counts in a quorum"),
+];
