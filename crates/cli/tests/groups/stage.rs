@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::net::Net;
 
 /// What takes longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The group of most tests: what is hardest to keep.
 pub const ATOMIC: [&str; 4] = ["--order", "total", "--reliability", "atomic"];
 /// What the peers of old lose messages with.
@@ -282,9 +282,8 @@ impl Member {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let events: Vec<_> = heard.events.iter().map(|e| e.value.to_string()).collect();
                 drop(heard);
-                panic!("{}: no {what}: {}\n{}", self.name(), events.join("\n"), self.errors());
+                panic!("no {what}: {}\n{}", self.tail(), self.errors());
             }
             heard = self.heard.1.wait_timeout(heard, left).unwrap().0;
         }
@@ -342,6 +341,16 @@ impl Member {
             reader.join().unwrap();
         }
         status.code()
+    }
+
+    /// Its last events, for people.
+    fn tail(&self) -> String {
+        let heard = self.heard();
+        let events = heard.events.iter().rev().take(8).rev();
+        let events: Vec<_> = events
+            .map(|event| format!("  {:?} ago: {:.300}", event.at.elapsed(), event.value.to_string()))
+            .collect();
+        format!("{} ({} lines):\n{}", self.name(), heard.lines.len(), events.join("\n"))
     }
 
     /// Bytes of memory that it occupies.
@@ -484,23 +493,29 @@ impl Cluster {
         loop {
             thread::sleep(Duration::from_millis(50));
             let now = Instant::now();
-            let ends: Vec<_> = self
-                .members
-                .iter()
-                .map(|member| {
-                    let heard = member.heard();
-                    let rest = heard.heard_at.map_or(Duration::ZERO, |at| now - at);
-                    let last = |of: &Member| heard.last.get(of.name()).cloned();
-                    (rest, self.members.iter().map(last).collect::<Vec<_>>())
-                })
-                .collect();
-            let is_same = ends.iter().all(|(_, last)| *last == ends[0].1);
-            let is_quiet = ends.iter().all(|(rest, _)| *rest > Duration::from_millis(500));
-            if is_same && is_quiet {
+            let is_resting = |member: &Member| {
+                member.heard().heard_at.is_none_or(|at| now - at > Duration::from_millis(500))
+            };
+            let ends: Vec<_> = self.members.iter().map(|of| self.ends(of)).collect();
+            // A newcomer has nothing of what was before.
+            let is_same = ends.iter().all(|ends| {
+                let mut ends = ends.iter().flatten();
+                ends.next().is_none_or(|first| ends.all(|end| end == first))
+            });
+            if is_same && self.members.iter().all(is_resting) {
                 return;
             }
-            assert!(now < deadline, "they do not come to rest: {ends:#?}");
+            if now > deadline {
+                self.members.iter().for_each(|member| println!("{}", member.tail()));
+                panic!("they do not come to rest: {ends:#?}");
+            }
         }
+    }
+
+    /// The last message of a member, as each has it.
+    fn ends(&self, of: &Member) -> Vec<Option<String>> {
+        let last = |member: &Member| member.heard().last.get(of.name()).cloned();
+        self.members.iter().map(last).collect()
     }
 }
 
