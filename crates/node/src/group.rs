@@ -1,6 +1,7 @@
 //! Groups: a member's handle, its events, and its multicasts. The promises are the core's; here is
 //! how an application waits for them.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use crate::timer::Alarm;
 use crate::wait;
 
 mod builder;
+mod calls;
 mod event;
 mod membership;
 mod multicast;
+mod notice;
 mod run;
 
 pub use builder::{GroupBuilder, Reliability};
@@ -31,7 +34,7 @@ fn channel_of(group: &str) -> String {
 
 /// One membership in a group. Dropping it leaves in the background; [`RawGroup::leave`] waits.
 ///
-/// Views and messages come in one stream, [`RawGroup::next`], in the order that the members have
+/// Views and messages come in one stream, [`RawGroup::event`], in the order that the members have
 /// agreed on: a message is delivered in the view in which it was sent, and whoever goes from one
 /// view to the next with this member was delivered the same messages before.
 #[derive(Debug)]
@@ -71,15 +74,20 @@ impl RawGroup {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub fn next(&mut self) -> NextEvent<'_> {
+    pub fn event(&mut self) -> NextEvent<'_> {
         NextEvent { group: self, timeout: None, alarm: Alarm::default() }
+    }
+
+    /// The next event, or `None` when the membership is over.
+    pub async fn next(&mut self) -> Option<RawGroupEvent> {
+        self.event().await.ok()
     }
 
     /// The next event if one is there.
     ///
     /// # Errors
     /// [`GroupError::Ended`] after the last one.
-    pub fn try_next(&mut self) -> Result<Option<RawGroupEvent>, GroupError> {
+    pub fn try_event(&mut self) -> Result<Option<RawGroupEvent>, GroupError> {
         self.member.take_event()
     }
 
@@ -87,7 +95,28 @@ impl RawGroup {
     /// (`Stage::Queued`); `.until(Stage::Delivered)`: delivered here, in its place among all
     /// others; `.until(Stage::Uniform)`: whoever survives will deliver it.
     pub fn multicast<'a>(&'a self, body: &'a [u8]) -> Multicast<'a> {
+        Multicast::new(&self.member, Cow::Borrowed(body))
+    }
+
+    pub(crate) fn multicast_of<'a>(&'a self, body: Cow<'a, [u8]>) -> Multicast<'a> {
         Multicast::new(&self.member, body)
+    }
+
+    pub(crate) fn poll_multicast(
+        &self,
+        body: &[u8],
+        cx: &Context<'_>,
+    ) -> Result<Option<u64>, GroupError> {
+        self.member.poll_cast(body, cx)
+    }
+
+    /// The next event, for the one who alone takes them.
+    pub(crate) fn poll_event(&self, cx: &Context<'_>) -> Poll<Result<RawGroupEvent, GroupError>> {
+        self.member.poll_event(cx).transpose().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    pub(crate) fn why_not_accepted(&self) -> String {
+        self.member.why_not_accepted()
     }
 
     /// Multicasts if there is room now: the message's number, or `None`.

@@ -37,6 +37,7 @@ mod message;
 mod node;
 mod peer;
 mod receiver;
+mod replica;
 mod request;
 mod run;
 mod sender;
@@ -60,6 +61,7 @@ pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
 };
 pub use receiver::{RawBatch, RawReceiver, Recv, RecvBatch};
+pub use replica::{Replica, Replicated};
 pub use request::{
     RawReply, RawRequest, Request, Requester, Responder, STATUS_DROPPED, STATUS_FAILED,
 };
@@ -75,7 +77,8 @@ pub use tidings_core::{
 pub use tidings_transport::{Address, Scheme};
 pub use topic::{Subscription, TOPIC_MAX, is_topic, topic_matches, topic_of};
 pub use typed::{
-    Codec, Receiver, RecvValue, SendValue, Sender, TypedReceiver, TypedRequest, TypedSender,
+    Codec, Group, GroupEvent, GroupValue, Receiver, RecvValue, SendValue, Sender, TypedGroup,
+    TypedReceiver, TypedRequest, TypedSender,
 };
 
 /// The README's sample, run as a test.

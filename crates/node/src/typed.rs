@@ -19,8 +19,10 @@ use crate::receiver::RawReceiver;
 use crate::request::Request;
 use crate::sender::{Drained, RawSender};
 
+mod group;
 mod value;
 
+pub use group::{Group, GroupEvent, GroupValue, TypedGroup};
 pub use value::SendValue;
 
 /// How values become bytes.

@@ -22,6 +22,33 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["  breaker closed", "  breaker open", "not even asked", "5 left", "  breaker closed"],
     ),
     ("exactly_once", &["charging 990 cents under the key p-1", "charged 1000 cents in all"]),
+    (
+        "group_chat",
+        &[
+            "ada hears bob: who is there?",
+            "bob hears ada: it is me, ada",
+            "ada sees that bob has left",
+        ],
+    ),
+    (
+        "group_leader",
+        &[
+            "ada leads",
+            "printed: the morning report, by ada",
+            "bob leads",
+            "printed: the evening report, by bob",
+            "the old leader was stopped: true",
+        ],
+    ),
+    ("group_lock", &["ada has the lock, turn 0", "bob waits: true", "bob has the lock, turn 1"]),
+    (
+        "group_store",
+        &[
+            "bob reads Some(\"blue\")",
+            "1 of 2 swaps won",
+            "cyd knows the shape: true; both have the same: true",
+        ],
+    ),
     ("hello", &["Hello, Ada!", "E0203: nobody answers requests for sing at inproc://greeter"]),
     ("priorities", &["FIRE", "pain", "fever", "tea", "newspaper"]),
     ("pubsub", &["menu.soup.leek: with potatoes", "menu.bread: rye"]),

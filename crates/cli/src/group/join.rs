@@ -203,7 +203,7 @@ impl Membership<'_> {
         loop {
             let is_busy = self.multicast(group)?;
             let first = match group
-                .next()
+                .event()
                 .timeout(if is_busy { Duration::ZERO } else { LOOK_EVERY })
                 .wait()
             {
@@ -221,7 +221,7 @@ impl Membership<'_> {
                         return Ok(end);
                     }
                 }
-                next = match group.try_next() {
+                next = match group.try_event() {
                     Ok(event) => event,
                     Err(_) => None,
                 };

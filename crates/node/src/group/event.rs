@@ -41,6 +41,8 @@ pub struct GroupMessage {
     pub number: u64,
     /// Its place in the total order since the founding, from 1; `None` without total order.
     pub position: Option<u64>,
+    /// Whether this member has sent it.
+    pub is_mine: bool,
     /// Its body.
     pub body: Bytes,
 }

@@ -1,5 +1,6 @@
 //! One multicast as a future.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub struct GroupReceipt {
 #[must_use = "a multicast does nothing before it is awaited or waited for"]
 pub struct Multicast<'a> {
     member: &'a Arc<Membership>,
-    body: &'a [u8],
+    body: Cow<'a, [u8]>,
     until: Stage,
     timeout: Duration,
     number: Option<u64>,
@@ -36,7 +37,7 @@ pub struct Multicast<'a> {
 }
 
 impl<'a> Multicast<'a> {
-    pub(super) fn new(member: &'a Arc<Membership>, body: &'a [u8]) -> Self {
+    pub(super) fn new(member: &'a Arc<Membership>, body: Cow<'a, [u8]>) -> Self {
         let (until, timeout) = (Stage::Queued, TIMEOUT_DEFAULT);
         Self { member, body, until, timeout, number: None, alarm: Alarm::default() }
     }
@@ -59,7 +60,7 @@ impl<'a> Multicast<'a> {
     /// As awaiting it, and [`GroupError::InsideRuntime`].
     pub fn wait(mut self) -> Result<GroupReceipt, GroupError> {
         if self.until == Stage::Queued
-            && let Some(number) = self.member.cast(self.body)?
+            && let Some(number) = self.member.cast(&self.body)?
         {
             return Ok(GroupReceipt { number, stage: Stage::Queued });
         }
@@ -99,7 +100,7 @@ impl Future for Multicast<'_> {
             return Poll::Ready(Err(GroupError::Config { what }));
         }
         if this.number.is_none() {
-            this.number = this.member.poll_cast(this.body, cx)?;
+            this.number = this.member.poll_cast(&this.body, cx)?;
         }
         if let Some(number) = this.number
             && let Some(stage) = this.member.poll_stage(number, this.until, cx)?

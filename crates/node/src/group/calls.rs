@@ -1,0 +1,232 @@
+//! What the application asks of its membership, and how it waits.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tidings_core::Stage;
+use tidings_core::group::{Input, Refused};
+
+use super::event::RawGroupEvent;
+use super::membership::{BURST_GAP, EVENTS_BYTES_MAX, EVENTS_MAX, End, Membership};
+use crate::error::GroupError;
+use crate::status::GroupStatus;
+
+impl Membership {
+    /// Multicasts; the message's number, or `None` if it has to wait.
+    pub fn cast(&self, body: &[u8]) -> Result<Option<u64>, GroupError> {
+        let now = self.hub.clock.now();
+        let mut inner = self.lock();
+        match self.turn(&mut inner, now, Input::Cast { payload: body }) {
+            Ok(()) => {}
+            Err(Refused::Blocked | Refused::WindowFull) => return Ok(None),
+            Err(Refused::TooLarge) => return Err(GroupError::TooLarge { len: body.len() }),
+            Err(_) => return Err(inner.ended()),
+        }
+        let number = inner.group.sent();
+        if now.since(inner.transmitted_at) >= BURST_GAP {
+            self.transmit(&mut inner, now);
+        } else if !inner.is_transmit_planned {
+            inner.is_transmit_planned = true;
+            self.rearm.notify_one();
+        }
+        Ok(Some(number))
+    }
+
+    /// The same, and whoever has to wait is woken when it may be worth another try.
+    pub fn poll_cast(&self, body: &[u8], cx: &Context<'_>) -> Result<Option<u64>, GroupError> {
+        if let Some(number) = self.cast(body)? {
+            return Ok(Some(number));
+        }
+        self.register(cx);
+        self.rearm.notify_one(); // what was gathered must go out, or there is never room
+        self.cast(body)
+    }
+
+    /// The stage of an own message, once it is the one that is waited for.
+    pub fn poll_stage(
+        &self,
+        number: u64,
+        until: Stage,
+        cx: &Context<'_>,
+    ) -> Result<Option<Stage>, GroupError> {
+        self.register(cx);
+        let inner = self.lock();
+        let is_reached = match until {
+            Stage::Delivered => inner.delivered >= number,
+            Stage::Uniform => inner.uniform >= number,
+            _ => true,
+        };
+        if is_reached {
+            return Ok(Some(until));
+        }
+        match &inner.end {
+            Some(End::Excluded) if inner.unconfirmed.contains(&number) => {
+                let detail = "the group went on without this member".to_owned();
+                Err(GroupError::Unknown { number, detail })
+            }
+            Some(End::Left) if until == Stage::Uniform && inner.delivered >= number => {
+                Ok(Some(Stage::Uniform)) // all of it was in the cut of the view that was left
+            }
+            Some(_) => Err(inner.ended()),
+            None => Ok(None),
+        }
+    }
+
+    fn register(&self, cx: &Context<'_>) {
+        let mut inner = self.lock();
+        if !inner.wakers.iter().any(|known| known.will_wake(cx.waker())) {
+            inner.wakers.push(cx.waker().clone());
+        }
+    }
+
+    /// The next event. An error: there will be none.
+    pub fn take_event(&self) -> Result<Option<RawGroupEvent>, GroupError> {
+        let mut inner = self.lock();
+        let Some(event) = inner.events.pop_front() else {
+            return if inner.end.is_some() { Err(GroupError::Ended) } else { Ok(None) };
+        };
+        inner.events_bytes -= event.weight();
+        let is_free =
+            inner.events.len() <= EVENTS_MAX / 2 && inner.events_bytes <= EVENTS_BYTES_MAX / 2;
+        if inner.is_held && is_free {
+            inner.is_held = false;
+            let now = self.hub.clock.now();
+            let _ = self.turn(&mut inner, now, Input::Hold(false));
+            self.rearm.notify_one();
+        }
+        Ok(Some(event))
+    }
+
+    pub fn poll_event(&self, cx: &Context<'_>) -> Result<Option<RawGroupEvent>, GroupError> {
+        if let Some(event) = self.take_event()? {
+            return Ok(Some(event));
+        }
+        self.register(cx);
+        self.take_event()
+    }
+
+    pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
+        self.ask(Input::Snapshot { view, bytes: state }, state.len())
+    }
+
+    pub fn force_view(&self) -> Result<(), GroupError> {
+        self.ask(Input::ForceView, 0)
+    }
+
+    fn ask(&self, input: Input<'_>, len: usize) -> Result<(), GroupError> {
+        let now = self.hub.clock.now();
+        let mut inner = self.lock();
+        let result = self.turn(&mut inner, now, input);
+        self.rearm.notify_one();
+        match result {
+            Ok(()) => Ok(()),
+            Err(Refused::TooLarge) => Err(GroupError::TooLarge { len }),
+            Err(Refused::Ended) => Err(inner.ended()),
+            Err(refused) => Err(GroupError::Config { what: format!("not now: {refused:?}") }),
+        }
+    }
+
+    /// The names of the members that lack an own message.
+    pub fn missing(&self, number: u64) -> Vec<String> {
+        let inner = self.lock();
+        let missing = inner.group.missing(number);
+        let members = inner.installed.members.iter();
+        members.filter(|member| missing.contains(&member.id)).map(|m| m.name.clone()).collect()
+    }
+
+    /// Why a multicast is not accepted, for people.
+    pub fn why_not_accepted(&self) -> String {
+        let inner = self.lock();
+        let is_primary = inner.view.as_ref().is_some_and(|view| view.is_primary);
+        if inner.group.is_wedged() {
+            return "the members are agreeing on a new view".to_owned();
+        }
+        if !is_primary {
+            return "no quorum of the view is heard".to_owned();
+        }
+        let last = inner.group.sent();
+        drop(inner);
+        format!("the window is full; message {last} is lacked by {}", self.missing(last).join(", "))
+    }
+
+    /// Until the first view, or the group's refusal.
+    pub async fn entered(&self) -> Result<(), GroupError> {
+        std::future::poll_fn(|cx| {
+            self.register(cx);
+            let inner = self.lock();
+            match (&inner.view, &inner.end) {
+                (Some(_), _) => Poll::Ready(Ok(())),
+                (None, Some(_)) => Poll::Ready(Err(inner.ended())),
+                (None, None) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// What it says of itself.
+    pub fn status(&self) -> GroupStatus {
+        let inner = self.lock();
+        let view = inner.view.clone();
+        let member = inner.group.me().name.clone();
+        let (sent, delivered, uniform) = (inner.group.sent(), inner.delivered, inner.uniform);
+        let suspected = inner.suspected.clone();
+        let is_over = inner.end.is_some();
+        drop(inner);
+        let is_primary = view.as_ref().is_some_and(|view| view.is_primary) && !is_over;
+        GroupStatus {
+            group: self.name.clone(),
+            member,
+            epoch: view.as_ref().map_or(0, |view| view.epoch),
+            view: view.as_ref().map_or(0, |view| view.id),
+            members: view.map(|view| view.members).unwrap_or_default(),
+            suspected,
+            is_primary,
+            sent,
+            delivered,
+            uniform,
+            waits_for: match (is_primary, is_over) {
+                (_, true) => "nothing: the membership is over".to_owned(),
+                (true, _) if delivered >= sent => String::new(),
+                _ => self.why_not_accepted(),
+            },
+        }
+    }
+
+    /// Where the members of the last view are reached.
+    pub fn addresses(&self) -> Vec<String> {
+        self.lock().installed.members.iter().map(|member| member.address.clone()).collect()
+    }
+
+    /// Asks the others to go on without this member.
+    pub fn begin_leave(&self) {
+        let _ = self.ask(Input::Leave, 0);
+    }
+
+    pub async fn leave(&self, timeout: Duration) -> Result<(), GroupError> {
+        self.ask(Input::Leave, 0)?;
+        let left = std::future::poll_fn(|cx| {
+            self.register(cx);
+            if self.lock().end.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::select! {
+            () = left => Ok(()),
+            () = self.hub.nap(timeout) => {
+                self.lock().abandoned_at = Some(self.hub.clock.now());
+                self.rearm.notify_one();
+                let detail = "the others did not agree in time; they will find it gone".to_owned();
+                Err(GroupError::Timeout { detail })
+            }
+        }
+    }
+
+    /// The handle is gone: leaves if the others agree soon, and ends.
+    pub fn abandon(&self) {
+        let now = self.hub.clock.now();
+        let mut inner = self.lock();
+        if inner.end.is_none() {
+            let _ = self.turn(&mut inner, now, Input::Leave);
+        }
+        inner.abandoned_at = Some(now.after(Duration::from_secs(2)));
+        self.rearm.notify_one();
+    }
+}

@@ -1,0 +1,132 @@
+//! What the machine says, in the application's words.
+
+use bytes::Bytes;
+use tidings_core::group::{GroupOutput, Member, MemberId, Span, To, View};
+
+use super::event::{GroupMessage, GroupView, RawGroupEvent};
+use super::membership::{End, Inner, Membership};
+
+impl Membership {
+    /// What the machine says to the application.
+    pub(super) fn notice(&self, inner: &mut Inner, output: GroupOutput) {
+        let name = |inner: &Inner, id: MemberId| {
+            let member = inner.installed.members.iter().find(|member| member.id == id);
+            member.map_or_else(|| format!("{:x}", id.node), |member| member.name.clone())
+        };
+        let event = match output {
+            GroupOutput::Send { .. } | GroupOutput::Stable { .. } => return,
+            GroupOutput::Uniform { upto } => {
+                inner.uniform = inner.uniform.max(upto);
+                if let Some(RawGroupEvent::Uniform { upto: last }) = inner.events.back_mut() {
+                    *last = upto;
+                    return;
+                }
+                RawGroupEvent::Uniform { upto }
+            }
+            GroupOutput::Install { view, joined, left, history } => {
+                RawGroupEvent::View(self.install(inner, *view, &joined, left, history))
+            }
+            GroupOutput::Deliver { view, from, number, position, bytes } => {
+                let position = (position > 0).then_some(position);
+                self.delivered(inner, (view, from), (number, position), bytes)
+            }
+            GroupOutput::SnapshotWanted { view } => RawGroupEvent::StateWanted { view },
+            GroupOutput::State { bytes, position } => RawGroupEvent::State {
+                bytes: Bytes::copy_from_slice(inner.out.bytes(bytes)),
+                position: (position > 0).then_some(position),
+            },
+            GroupOutput::Suspect { member, is_suspected } => {
+                let member = name(inner, member);
+                inner.suspected.retain(|known| *known != member);
+                if is_suspected {
+                    inner.suspected.push(member.clone());
+                }
+                RawGroupEvent::Suspect { member, is_suspected }
+            }
+            GroupOutput::Blocked { .. } => {
+                set_primary(inner, false);
+                RawGroupEvent::Blocked { reason: "no primary view".to_owned() }
+            }
+            GroupOutput::Unblocked => {
+                set_primary(inner, true);
+                RawGroupEvent::Unblocked
+            }
+            GroupOutput::Excluded { unconfirmed } => {
+                set_primary(inner, false);
+                inner.unconfirmed.clone_from(&unconfirmed);
+                inner.end = Some(End::Excluded);
+                RawGroupEvent::Excluded { unconfirmed }
+            }
+            GroupOutput::Left => {
+                inner.end = Some(End::Left);
+                RawGroupEvent::Left
+            }
+            GroupOutput::JoinRefused { text } => {
+                inner.end = Some(End::Refused(text.clone()));
+                RawGroupEvent::Refused { text }
+            }
+            _ => return,
+        };
+        inner.events_bytes += event.weight();
+        inner.events.push_back(event);
+    }
+
+    fn delivered(
+        &self,
+        inner: &mut Inner,
+        (view, from): (u64, u8),
+        (number, position): (u64, Option<u64>),
+        bytes: Span,
+    ) -> RawGroupEvent {
+        let member = inner.installed.members.get(usize::from(from));
+        let is_mine = member.is_some_and(|member| member.id == inner.group.me().id);
+        if is_mine {
+            inner.delivered = inner.delivered.max(number);
+        }
+        RawGroupEvent::Message(GroupMessage {
+            view,
+            from: member.map(|member| member.name.clone()).unwrap_or_default(),
+            number,
+            position,
+            is_mine,
+            body: Bytes::copy_from_slice(inner.out.bytes(bytes)),
+        })
+    }
+
+    fn install(
+        &self,
+        inner: &mut Inner,
+        view: View,
+        joined: &[MemberId],
+        left: Vec<Member>,
+        history: u64,
+    ) -> GroupView {
+        let names = |ids: &mut dyn Iterator<Item = &Member>| {
+            ids.map(|member| member.name.clone()).collect::<Vec<_>>()
+        };
+        let news = GroupView {
+            epoch: view.epoch,
+            id: view.id,
+            members: names(&mut view.members.iter()),
+            joined: names(&mut view.members.iter().filter(|member| joined.contains(&member.id))),
+            left: names(&mut left.iter()),
+            history,
+            is_primary: true,
+        };
+        for member in left {
+            inner.outlets.remove(&To::Node(member.id.node));
+            inner.links.remove(&member.id.node);
+        }
+        inner.outlets.retain(|to, _| matches!(to, To::Node(_)));
+        inner.suspected.clear();
+        inner.installed = view;
+        inner.view = Some(news.clone());
+        news
+    }
+}
+
+fn set_primary(inner: &mut Inner, is_primary: bool) {
+    if let Some(view) = &mut inner.view {
+        view.is_primary = is_primary;
+    }
+}
