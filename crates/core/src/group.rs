@@ -183,6 +183,7 @@ pub struct Group {
     joiners: BTreeMap<u128, (Member, Time)>,
     sent: u64,
     casting: Option<Casting>,
+    has_cast: bool, // since the last transmission
     is_leaving: bool,
     is_held: bool,
     is_fenced: bool,
@@ -236,6 +237,7 @@ impl Group {
             joiners: BTreeMap::new(),
             sent: 0,
             casting: None,
+            has_cast: false,
             is_leaving: false,
             is_held: false,
             is_fenced: false,
@@ -248,7 +250,8 @@ impl Group {
         })
     }
 
-    /// Changes state and reports what happened; builds no packet. Call once per input.
+    /// Changes state and reports what happened; builds no packet. Call once per input. This member's
+    /// own casts are delivered at the earliest by the next [`Group::transmit`].
     ///
     /// # Errors
     /// [`Refused`]: nothing has changed.
@@ -264,7 +267,8 @@ impl Group {
         self.notice_pause(now);
         let result = match input {
             Input::Packet { from, bytes } => self.receive(now, from, bytes, out),
-            Input::Cast { payload } => self.cast(payload, out),
+            // What a cast leads to is worked out once a batch, as its packet is built.
+            Input::Cast { payload } => return self.cast(payload, out),
             Input::Leave => self.leave(now, out),
             Input::Link { node, state } => self.link(now, node, state),
             Input::Snapshot { view, bytes } => self.snapshot(view, bytes),
@@ -366,6 +370,7 @@ impl Group {
             return Err(Refused::WindowFull);
         }
         self.sent += 1;
+        self.has_cast = true;
         if self.config.reliability == Reliability::BestEffort {
             return self.cast_loosely(payload, out);
         }

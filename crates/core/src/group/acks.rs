@@ -11,6 +11,9 @@ struct Row {
     clock: Vec<u64>,
     order: u64,
     ready: u64,
+    /// What it said that all hold: of its own messages, and of the order.
+    stable: u64,
+    stable_place: u64,
 }
 
 /// See the file's first line.
@@ -45,6 +48,8 @@ impl Acks {
         raised |= acked.order > row.order || acked.ready > row.ready;
         row.order = row.order.max(acked.order);
         row.ready = row.ready.max(acked.ready);
+        row.stable = row.stable.max(acked.stable);
+        row.stable_place = row.stable_place.max(acked.stable_place);
         raised
     }
 
@@ -78,12 +83,15 @@ impl Acks {
         if sabotage::is(111) {
             return self.held(me, sender);
         }
-        self.rows.iter().map(|row| row.held.get(sender).copied().unwrap_or(0)).min().unwrap_or(0)
+        let held = self.rows.iter().map(|row| row.held.get(sender).copied().unwrap_or(0)).min();
+        let told = self.rows.get(sender).map_or(0, |row| row.stable);
+        held.unwrap_or(0).max(told)
     }
 
     /// The last place of the total order for which all members are ready.
     pub(super) fn stable_place(&self) -> u64 {
-        self.rows.iter().map(|row| row.ready).min().unwrap_or(0)
+        let ready = self.rows.iter().map(|row| row.ready).min().unwrap_or(0);
+        self.rows.iter().map(|row| row.stable_place).fold(ready, u64::max)
     }
 
     /// What a strict majority of the voters has of each sender: with all that it depends on.

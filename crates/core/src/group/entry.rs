@@ -302,7 +302,11 @@ impl Group {
     fn may_tell(&mut self, now: Time, node: u128) -> bool {
         let retry = self.config.timers.retry;
         self.told.retain(|_, at| now.since(*at) < retry);
-        self.told.len() < TOLD_MAX && self.told.insert(node, now).is_none()
+        let may = self.told.len() < TOLD_MAX && !self.told.contains_key(&node);
+        if may {
+            self.told.insert(node, now);
+        }
+        may
     }
 
     pub(super) fn tell_decided(&mut self, now: Time, node: u128) {

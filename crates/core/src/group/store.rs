@@ -58,6 +58,15 @@ impl Lane {
         let held_before = self.held();
         let early_before = self.early.len();
         self.known = self.known.max(last);
+        if first == held_before + 1 && last <= limit && self.early.is_empty() {
+            self.log.extend_from_slice(records.raw());
+            let mut end = self.end_of(held_before);
+            self.ends.extend(records.map(|record| {
+                end += record.raw.len() as u64;
+                end
+            }));
+            return true;
+        }
         for (record, number) in records.zip(first..) {
             if number > limit {
                 break;
@@ -77,6 +86,11 @@ impl Lane {
             }
         }
         self.held() > held_before || self.early.len() > early_before
+    }
+
+    /// The last record that is no longer kept.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     fn append(&mut self, raw: &[u8]) {

@@ -117,7 +117,9 @@ impl Tenure {
         if sabotage::is(118) {
             return true;
         }
-        let stable = self.acks.stable(self.rank, self.rank);
+        // An application that casts and does not read fills its own window too.
+        let delivered = self.order.delivered[self.rank];
+        let stable = self.acks.stable(self.rank, self.rank).min(delivered);
         let lane = &self.store.lanes[self.rank];
         lane.held() - stable < u64::from(config.window)
             && lane.bytes_after(stable) < config.window_bytes as u64
@@ -164,6 +166,20 @@ impl Tenure {
         }
     }
 
+    /// The last message of `sender` that there is room for; none after a promise. Who cannot hear what
+    /// all have learns it from the sender; until then it holds four windows and no more.
+    fn room_for(&self, sender: usize, config: &GroupConfig, is_ready: bool) -> Option<u64> {
+        let (delivered, lane) = (self.order.delivered.get(sender)?, self.store.lanes.get(sender)?);
+        match (self.synod.is_wedged(), self.synod.wanted()) {
+            (true, wanted) => wanted?.cut.upto.get(sender).copied(),
+            (false, _) => {
+                let windows = if is_ready { 1 } else { NEWCOMER_WINDOWS };
+                let window = windows * u64::from(config.window);
+                Some((delivered + window).min(lane.forgotten() + 4 * window))
+            }
+        }
+    }
+
     /// Takes in messages of `sender`. Whether they change anything here.
     pub(super) fn receive(
         &mut self,
@@ -173,18 +189,10 @@ impl Tenure {
         config: &GroupConfig,
         is_ready: bool,
     ) -> bool {
-        let Some(delivered) = self.order.delivered.get(sender).copied() else { return false };
+        let Some(limit) = self.room_for(sender, config, is_ready) else { return false };
         if sender == self.rank {
             return false;
         }
-        let limit = match (self.synod.is_wedged(), self.synod.wanted()) {
-            (true, Some(wanted)) => wanted.cut.upto.get(sender).copied().unwrap_or(0),
-            (true, None) => return false,
-            (false, _) => {
-                let windows = if is_ready { 1 } else { NEWCOMER_WINDOWS };
-                delivered + windows * u64::from(config.window)
-            }
-        };
         let (first, count, records) = data;
         let lane = &mut self.store.lanes[sender];
         if sabotage::is(107) && self.rank == 0 && first <= lane.held() && self.placed.1.is_empty() {
@@ -444,14 +452,7 @@ impl Tenure {
     pub(super) fn gaps(&self, config: &GroupConfig, is_ready: bool, out: &mut Vec<Range>) {
         let mut gaps = Vec::new();
         for (sender, lane) in self.store.lanes.iter().enumerate() {
-            let limit = match (self.synod.is_wedged(), self.synod.wanted()) {
-                (true, Some(wanted)) => wanted.cut.upto.get(sender).copied().unwrap_or(0),
-                (true, None) => continue,
-                (false, _) => {
-                    let windows = if is_ready { 1 } else { NEWCOMER_WINDOWS };
-                    self.order.delivered[sender] + windows * u64::from(config.window)
-                }
-            };
+            let Some(limit) = self.room_for(sender, config, is_ready) else { continue };
             if sender == self.rank || lane.known.min(limit) <= lane.held() {
                 continue;
             }

@@ -14,8 +14,12 @@ use crate::Time;
 const REPAIR_MAX: usize = 256 << 10;
 
 impl Group {
-    /// Builds the packets that are due. Call once after a batch of inputs.
+    /// Builds the packets that are due, and delivers this member's own casts where nothing else has
+    /// to be awaited. Call once after a batch of inputs.
     pub fn transmit(&mut self, now: Time, out: &mut GroupOutbox) {
+        if std::mem::take(&mut self.has_cast) && matches!(self.phase, super::Phase::Member) {
+            self.advance(now, out);
+        }
         self.post(out);
         self.repair(out);
         if !matches!(self.phase, super::Phase::Member) {
@@ -175,17 +179,24 @@ impl Group {
             tenure.beat_at = now.after(config.timers.heartbeat);
             return;
         }
+        let has_data = !is_wedged && tenure.transmitted < tenure.store.held(tenure.rank);
+        let has_order = !is_wedged && !tenure.placed.1.is_empty();
         if !is_wedged {
-            send_data(tenure, header, &config, &to, sent, out);
+            send_loose(tenure, header, &to, sent, out);
         }
-        let has_order = !tenure.placed.1.is_empty() && !is_wedged;
         // An ack that would have been due later rides along.
-        let rides = has_order && tenure.ack_at.is_some();
-        let acks = (is_due || beats || asks || rides) && !is_wedged;
-        if !has_order && !acks && !beats {
+        let rides = (has_data || has_order) && tenure.ack_at.is_some();
+        let acks = !is_wedged && (is_due || beats || asks || rides);
+        let last = has_data.then(|| send_data(tenure, header, config.packet, &to, out));
+        if !(has_data || has_order || acks || beats) {
             return;
         }
         let span = packet(out, header, |packet| {
+            if let Some((first, last)) = last
+                && let Some(bytes) = tenure.store.lanes[tenure.rank].slice(first, last)
+            {
+                push_data(packet, tenure.rank as u8, first, last, bytes);
+            }
             if has_order {
                 push_order(packet, tenure.placed.0, &tenure.placed.1);
             }
@@ -209,36 +220,43 @@ impl Group {
     }
 }
 
-/// New messages, in packets of their own but for the order that may ride on the last.
+/// Sends new messages but for the last packet of them: the first and last number of what is left
+/// for it, on which order and acks may ride.
 fn send_data(
     tenure: &mut Tenure,
     header: Header,
-    config: &super::GroupConfig,
+    packet_len: usize,
     to: &[To],
-    sent: u64,
     out: &mut GroupOutbox,
-) {
+) -> (u64, u64) {
     let lane = &tenure.store.lanes[tenure.rank];
     let rank = tenure.rank as u8;
     let mut first = tenure.transmitted + 1;
-    while first <= lane.held() {
-        let end = lane.fitting(first, config.packet);
-        let Some(bytes) = lane.slice(first, end) else { break };
+    tenure.transmitted = lane.held();
+    loop {
+        let end = lane.fitting(first, packet_len);
+        if end >= lane.held() {
+            return (first, end);
+        }
+        let Some(bytes) = lane.slice(first, end) else { return (first, end) };
         let span = packet(out, header, |packet| push_data(packet, rank, first, end, bytes));
         send(out, to, span);
         first = end + 1;
     }
-    tenure.transmitted = first - 1;
-    if tenure.loose_count > 0 {
-        let count = tenure.loose_count;
-        let records = Records::kept(&tenure.loose);
-        let first = sent + 1 - u64::from(count); // numbers go on from view to view
-        let span =
-            packet(out, header, |packet| packet.push(&Frame::Loose { first, count, records }));
-        send(out, to, span);
-        tenure.loose.clear();
-        tenure.loose_count = 0;
+}
+
+/// Sends the messages of a best-effort group.
+fn send_loose(tenure: &mut Tenure, header: Header, to: &[To], sent: u64, out: &mut GroupOutbox) {
+    if tenure.loose_count == 0 {
+        return;
     }
+    let count = tenure.loose_count;
+    let records = Records::kept(&tenure.loose);
+    let first = sent + 1 - u64::from(count); // numbers go on from view to view
+    let span = packet(out, header, |packet| packet.push(&Frame::Loose { first, count, records }));
+    send(out, to, span);
+    tenure.loose.clear();
+    tenure.loose_count = 0;
 }
 
 fn push_data(packet: &mut Writer<'_>, rank: u8, first: u64, last: u64, bytes: &[u8]) {
@@ -264,6 +282,8 @@ fn push_ack(packet: &mut Writer<'_>, tenure: &Tenure, is_question: bool) {
         clock: Counts::from_bytes(&clock),
         order: total.last(),
         ready: total.ready(),
+        stable: tenure.acks.stable(tenure.rank, tenure.rank),
+        stable_place: tenure.acks.stable_place().min(total.ready()),
         is_question,
     }));
 }

@@ -127,18 +127,6 @@ impl Cluster {
                 let (id, slot) = wanted.map_or((0, 0), |key| (key >> 8, key & 0xff));
                 format!("message {id} does not come to slot {slot}")
             });
-            if std::env::var("DUMP").is_ok() {
-                for (at, slot) in self.slots.iter().enumerate() {
-                    let local = slot.clock.local(self.now);
-                    eprintln!(
-                        "== slot {at} local {local:?} wake {} now {} deadline {:?}\n{:#?}",
-                        slot.wake_at,
-                        self.now,
-                        slot.process.as_ref().and_then(|p| p.machine.deadline()),
-                        slot.process.as_ref().map(|p| &p.machine)
-                    );
-                }
-            }
             let since = (self.now - self.calm_since) / SECOND;
             self.oracle.fail("I25", format!("nothing has moved for {since} s: {text}"));
             return true;

@@ -278,7 +278,8 @@ impl Cluster {
         let Some(life) = self.slots[slot].process.as_ref().map(|process| process.life) else {
             return;
         };
-        if self.oracle.would_live(Some(life)) && self.up().len() > 1 {
+        let may_shrink = self.plan.config.members_min == 1;
+        if self.oracle.would_live(Some(life)) && self.up().len() > 1 && may_shrink {
             self.trace.note(slot, 23, 0, 0, || "asks to leave".to_owned());
             self.turn(slot, Some(Input::Leave)).ok();
         }

@@ -563,8 +563,9 @@ impl Cluster {
         let members = members.max(self.slots.len() as u64);
         let pieces = self.plan.len_max.div_ceil(self.plan.config.fragment as u64) + 1;
         let window = u64::from(self.plan.config.window).max(pieces);
-        // Two views; a lane has the sender's window, and what is stable where this is not known yet.
-        let windows = if process.has_state { 4 } else { 4 + 16 };
+        // A lane holds four windows; a newcomer, who delivers nothing yet, sixteen times as much. What
+        // is left of the last view are two windows.
+        let windows = if process.has_state { 4 + 2 } else { 64 + 2 };
         self.oracle.holds(process.life, "messages for repair", kept, windows * members * window);
         self.oracle.wedged(process.life, process.machine.is_wedged());
     }

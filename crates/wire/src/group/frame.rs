@@ -144,34 +144,39 @@ pub enum Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame at `at` and where the next one begins.
-    pub(super) fn decode(bytes: &'a [u8], at: usize) -> Result<(Self, usize), Malformed> {
+    /// The frame at `at` and where the next one begins. The records of a frame that was checked
+    /// before are not walked again.
+    pub(super) fn decode(
+        bytes: &'a [u8],
+        at: usize,
+        is_checked: bool,
+    ) -> Result<(Self, usize), Malformed> {
         let kind = u8_at(bytes, at)?;
         let len = u32_at(bytes, at + 1)? as usize;
         let start = at + HEAD;
         let end = start.checked_add(len).ok_or(Malformed::Truncated)?;
         let mut from = Cursor::new(bytes.get(start..end).ok_or(Malformed::Truncated)?);
-        let frame = Self::body(kind, &mut from)?;
+        let frame = Self::body(kind, &mut from, is_checked)?;
         from.end()?;
         Ok((frame, end))
     }
 
     pub(super) fn check(bytes: &[u8], at: usize) -> Result<usize, Malformed> {
-        Frame::decode(bytes, at).map(|(_, next)| next)
+        Frame::decode(bytes, at, false).map(|(_, next)| next)
     }
 
-    fn body(kind: u8, from: &mut Cursor<'a>) -> Result<Self, Malformed> {
+    fn body(kind: u8, from: &mut Cursor<'a>, is_checked: bool) -> Result<Self, Malformed> {
         Ok(match kind {
             1 => {
                 let rank = from.u8()?;
                 if usize::from(rank) >= MEMBERS_MAX {
                     return Err(Malformed::Value);
                 }
-                let (first, count, records) = records(from)?;
+                let (first, count, records) = records(from, is_checked)?;
                 Self::Data { rank, first, count, records }
             }
             2 => {
-                let (first, count, records) = records(from)?;
+                let (first, count, records) = records(from, is_checked)?;
                 Self::Loose { first, count, records }
             }
             3 => Self::Order { first: number(from)?, runs: runs(from)? },
@@ -218,14 +223,18 @@ fn number(from: &mut Cursor<'_>) -> Result<u64, Malformed> {
     if (1..=SEQ_MAX).contains(&number) { Ok(number) } else { Err(Malformed::Value) }
 }
 
-fn records<'a>(from: &mut Cursor<'a>) -> Result<(u64, u32, Records<'a>), Malformed> {
+fn records<'a>(
+    from: &mut Cursor<'a>,
+    is_checked: bool,
+) -> Result<(u64, u32, Records<'a>), Malformed> {
     let first = number(from)?;
     let count = from.count(super::RECORD_HEAD, crate::RECORDS_MAX)?;
     let bytes = from.take(from.rest().len())?;
     if count == 0 {
         return Err(Malformed::Count);
     }
-    Ok((first, count as u32, Records::check(bytes, count)?))
+    let records = if is_checked { Records::kept(bytes) } else { Records::check(bytes, count)? };
+    Ok((first, count as u32, records))
 }
 
 fn text(from: &mut Cursor<'_>) -> Result<String, Malformed> {

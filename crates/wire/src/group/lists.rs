@@ -64,6 +64,11 @@ pub struct Acked<'a> {
     pub order: u64,
     /// Total order: the last place up to which it has the messages too.
     pub ready: u64,
+    /// The last message of the sender's own that all members hold: who cannot hear them all may
+    /// forget it too.
+    pub stable: u64,
+    /// Total order: the last place for which all members are ready.
+    pub stable_place: u64,
     /// The sender wants the receiver's.
     pub is_question: bool,
 }
@@ -87,7 +92,7 @@ impl Acked<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         self.held.encode(out);
         self.clock.encode(out);
-        put_counts(&[self.order, self.ready], out);
+        put_counts(&[self.order, self.ready, self.stable, self.stable_place], out);
         out.push(u8::from(self.is_question));
     }
 }
@@ -173,11 +178,14 @@ pub(super) fn acked<'a>(from: &mut Cursor<'a>) -> Result<Acked<'a>, Malformed> {
         clock: Counts::decode(from)?,
         order: from.u64()?,
         ready: from.u64()?,
+        stable: from.u64()?,
+        stable_place: from.u64()?,
         is_question: from.flag()?,
     };
     let in_bounds = acked.held.iter().chain(acked.clock.iter()).all(|count| count <= SEQ_MAX);
     let same_len = acked.clock.is_empty() || acked.clock.len() == acked.held.len();
-    if in_bounds && same_len && acked.order <= SEQ_MAX && acked.ready <= acked.order {
+    let in_order = acked.stable_place <= acked.ready && acked.ready <= acked.order;
+    if in_bounds && same_len && in_order && acked.order.max(acked.stable) <= SEQ_MAX {
         Ok(acked)
     } else {
         Err(Malformed::Value)

@@ -79,7 +79,7 @@ impl<'a> Iterator for Frames<'a> {
     type Item = Frame<'a>;
 
     fn next(&mut self) -> Option<Frame<'a>> {
-        let (frame, next) = Frame::decode(self.bytes, self.at).ok()?;
+        let (frame, next) = Frame::decode(self.bytes, self.at, true).ok()?;
         self.at = next;
         Some(frame)
     }
