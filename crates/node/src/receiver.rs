@@ -64,11 +64,6 @@ impl RawReceiver {
         }
     }
 
-    /// Receivers of its channel, this one included.
-    pub(crate) fn receivers(&self) -> u32 {
-        self.channel.receivers()
-    }
-
     /// The channel's name.
     #[must_use]
     pub fn channel(&self) -> &str {
