@@ -115,7 +115,11 @@ fn scenario_31_a_hung_member_is_excluded_and_comes_back() {
     cluster.members[2].signal(Signal::STOP);
     for member in &cluster.members[..2] {
         let (at, _) = member.until_view(since, &["m0", "m1"]);
-        println!("hung member: {} has a view without it after {} ms", member.name(), ms(at - since));
+        println!(
+            "hung member: {} has a view without it after {} ms",
+            member.name(),
+            ms(at - since)
+        );
         assert!(at - since < Duration::from_secs(8));
     }
     let since = Instant::now();

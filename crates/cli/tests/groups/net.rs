@@ -66,7 +66,8 @@ impl Net {
         for rank in 0..hosts {
             let host = Space::new()?;
             let pid = host.0.id();
-            net.hub.run(&format!("ip link add v{rank} type veth peer name eth0 netns {pid}"), "")?;
+            net.hub
+                .run(&format!("ip link add v{rank} type veth peer name eth0 netns {pid}"), "")?;
             net.hub.run(&format!("ip link set v{rank} master whole up"), "")?;
             host.run(&format!("ip addr add {}/24 dev eth0", Self::ip(rank)), "")?;
             host.run("ip link set eth0 up", "")?;

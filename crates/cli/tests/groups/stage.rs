@@ -149,7 +149,11 @@ impl Heard {
             self.last.insert(from.unwrap_or_default().to_owned(), line.clone());
         } else if !line.starts_with("{\"event\":\"receipt\"") {
             let value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-            self.events.push(Event { at, value });
+            let event = Event { at, value };
+            if event.is("excluded") {
+                self.last.clear(); // it comes back as a newcomer
+            }
+            self.events.push(event);
         }
         self.lines.push(line);
     }
@@ -243,6 +247,11 @@ impl Member {
         };
         self.spec.listen.clone_from(&address);
         address
+    }
+
+    /// How often it was excluded, and joined again.
+    pub fn exclusions(&self) -> usize {
+        self.heard().events.iter().filter(|event| event.is("excluded")).count()
     }
 
     /// What it wrote to standard error.
@@ -348,7 +357,9 @@ impl Member {
         let heard = self.heard();
         let events = heard.events.iter().rev().take(8).rev();
         let events: Vec<_> = events
-            .map(|event| format!("  {:?} ago: {:.300}", event.at.elapsed(), event.value.to_string()))
+            .map(|event| {
+                format!("  {:?} ago: {:.300}", event.at.elapsed(), event.value.to_string())
+            })
             .collect();
         format!("{} ({} lines):\n{}", self.name(), heard.lines.len(), events.join("\n"))
     }

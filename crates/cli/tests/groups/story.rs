@@ -118,11 +118,7 @@ pub fn one_set_for_each_view(stories: &[Story]) -> usize {
             compared += 1;
             if set != other {
                 let lacks: Vec<_> = set.symmetric_difference(&other).take(3).collect();
-                panic!(
-                    "view {view}: {first} has {}, {who} {}: {lacks:?}",
-                    set.len(),
-                    other.len()
-                );
+                panic!("view {view}: {first} has {}, {who} {}: {lacks:?}", set.len(), other.len());
             }
         }
     }
@@ -149,7 +145,8 @@ pub fn nothing_certain_is_missing(stories: &[Story], order: &BTreeMap<u64, &Mess
     for story in stories {
         let begin = story.views[0];
         // The same name may come back, and count anew.
-        let again = stories.iter().filter(|other| other.who == story.who).map(|other| other.views[0]);
+        let again =
+            stories.iter().filter(|other| other.who == story.who).map(|other| other.views[0]);
         let end = again.filter(|view| *view > begin).min().unwrap_or(u64::MAX);
         let own = order.values().filter(|message| message.from == story.who);
         let own = own.filter(|message| (begin..end).contains(&message.view));
