@@ -3,6 +3,7 @@
 //! their own files. It owns no link: packets are bytes that may be lost, doubled, late or damaged.
 
 mod acks;
+mod backoff;
 mod change;
 mod config;
 mod cut;
@@ -11,6 +12,7 @@ mod detector;
 mod entry;
 mod follow;
 mod founding;
+mod input;
 mod ledger;
 mod order;
 mod outbox;
@@ -22,19 +24,23 @@ mod tenure;
 mod total;
 mod transfer;
 mod transmit;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{GroupConfig, GroupOrder, GroupTimers, Reliability, Slow};
+pub use input::{Input, LinkState, Refused, Start};
 pub use outbox::{BlockedReason, GroupOutbox, GroupOutput, Span, To};
 pub use tidings_wire::group::{MEMBERS_MAX, Member, MemberId, View};
+pub use waiting::Waiting;
 
 use std::collections::BTreeMap;
 
 use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
 
 use crate::{Rng, Time};
+use backoff::Backoff;
 use departure::Departure;
 use detector::{all, bit};
 use founding::Seeker;
@@ -43,95 +49,6 @@ use store::Store;
 use synod::is_quorum;
 use tenure::{Casting, Tenure};
 use transfer::{Donor, Newcomer};
-
-/// How a member begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// Alone: it founds the group.
-    Found,
-    /// With contacts, of which some may be dead and one may be itself. It joins; it founds only if
-    /// every contact answers, none has a view, and its own address is the lowest.
-    Join {
-        /// Addresses.
-        contacts: Vec<String>,
-    },
-}
-
-/// What the driver knows of the connection to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    /// There is one.
-    Up,
-    /// It was closed or reset.
-    Closed,
-    /// It was closed, and a new one is refused: nothing listens there.
-    Refused,
-}
-
-/// Everything that can happen to a group. Borrowed: the driver owns every buffer.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// Bytes from a node. Who it is, is the link's word, not the packet's.
-    Packet {
-        /// The node.
-        from: u128,
-        /// The packet.
-        bytes: &'a [u8],
-    },
-    /// The application multicasts. [`Group::sent`] is then the message's number.
-    Cast {
-        /// The message.
-        payload: &'a [u8],
-    },
-    /// The application leaves.
-    Leave,
-    /// News of the connection to a node.
-    Link {
-        /// The node.
-        node: u128,
-        /// What.
-        state: LinkState,
-    },
-    /// The application's answer to `SnapshotWanted`.
-    Snapshot {
-        /// The view that was named.
-        view: u64,
-        /// The state.
-        bytes: &'a [u8],
-    },
-    /// The application does not keep up: deliver nothing until it is taken back.
-    Hold(bool),
-    /// The process did not run for a while (`CLOCK_BOOTTIME` jumped between two turns): nothing is
-    /// delivered until a quorum has been heard anew.
-    Paused,
-    /// The operator breaks a group that has lost its quorum: this member goes on with those that it
-    /// hears, in a new epoch. Split-brain is the operator's to rule out.
-    ForceView,
-    /// The reported deadline has passed.
-    Tick,
-}
-
-/// Why an input changed nothing. Never a panic: packets come from strangers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refused {
-    /// Bytes that are no group packet, or numbers that cannot be.
-    Malformed,
-    /// Of another epoch, view or member.
-    Stale,
-    /// From a node that is not in the view.
-    NotAMember,
-    /// No view yet, a view change, or no quorum: try again after the next output.
-    Blocked,
-    /// The window is full: some member lacks too much. Try again after `Stable` or a view.
-    WindowFull,
-    /// Longer than `message_max`.
-    TooLarge,
-    /// The membership has ended.
-    Ended,
-    /// A configuration that cannot be kept.
-    Impossible,
-}
 
 /// What a member is doing.
 #[derive(Debug)]
@@ -184,6 +101,9 @@ pub struct Group {
     sent: u64,
     casting: Option<Casting>,
     has_cast: bool, // since the last transmission
+    /// The epoch that this member has left by force.
+    former: Option<u64>,
+    former_told: Vec<MemberId>, // still in it, to be told
     is_leaving: bool,
     is_held: bool,
     is_fenced: bool,
@@ -193,6 +113,7 @@ pub struct Group {
     fetched: Vec<(u128, u64)>,     // pieces of state: to whom, from where
     told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
     sums: Sums,
+    backoff: Backoff,
 }
 
 /// Scratch, kept for its memory.
@@ -238,6 +159,8 @@ impl Group {
             sent: 0,
             casting: None,
             has_cast: false,
+            former: None,
+            former_told: Vec::new(),
             is_leaving: false,
             is_held: false,
             is_fenced: false,
@@ -247,6 +170,7 @@ impl Group {
             fetched: Vec::new(),
             told: BTreeMap::new(),
             sums: Sums::default(),
+            backoff: Backoff::default(),
         })
     }
 

@@ -6,6 +6,9 @@
 //! knows another. The driver has three verbs: [`Link::handle`] for every packet, [`Link::transmit`]
 //! once a batch of inputs, [`Link::tick`] when [`Link::deadline`] has passed.
 //!
+//! A [`group::Group`] is one member of a group: agreed views, multicast in the order and with the
+//! reliability that the group chose. It has the same verbs and needs nothing of a link but bytes.
+//!
 //! Beside the links stand two machines that need no peer: [`Backoff`] with its [`Budget`], and the
 //! [`Breaker`].
 //!

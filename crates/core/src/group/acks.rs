@@ -74,6 +74,10 @@ impl Acks {
         self.rows.get(by).and_then(|row| row.held.get(sender)).copied().unwrap_or(0)
     }
 
+    pub(super) fn ready(&self, by: usize) -> u64 {
+        self.rows.get(by).map_or(0, |row| row.ready)
+    }
+
     pub(super) fn order(&self, by: usize) -> u64 {
         self.rows.get(by).map_or(0, |row| row.order)
     }

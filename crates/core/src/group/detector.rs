@@ -137,6 +137,12 @@ impl Detector {
         }
     }
 
+    /// Whether all that speaks against a member is that it is not heard.
+    pub(super) fn is_only_silent(&self, rank: usize) -> bool {
+        let peer = self.peers.get(rank);
+        peer.is_some_and(|peer| peer.link == LinkState::Up && !peer.is_superseded)
+    }
+
     /// Whether a member holds up a full window.
     pub(super) fn stalls(&mut self, now: Time, rank: usize, stalls: bool) {
         if let Some(peer) = self.peers.get_mut(rank) {

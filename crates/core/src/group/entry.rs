@@ -165,6 +165,9 @@ impl Group {
             }
             None => {}
         }
+        if self.backoff.rests(now, id.node) {
+            return Ok(()); // it asks again
+        }
         let suspects = tenure.detector.suspects(now);
         let first = (0..tenure.view.voters).find(|rank| suspects & super::bit(*rank) == 0);
         if is_its_own && let Some(first) = first.filter(|first| *first != tenure.rank) {
@@ -324,6 +327,13 @@ impl Group {
         if self.may_tell(now, member.node) {
             let frame = Frame::Excluded { incarnation: member.incarnation };
             self.mail.push(Mail { to: Self::to(member.node), view: None, frame });
+        }
+    }
+
+    /// Someone is still in the epoch that this member has left by force.
+    pub(super) fn tell_former(&mut self, now: Time, member: MemberId) {
+        if self.may_tell(now, member.node) {
+            self.former_told.push(member);
         }
     }
 

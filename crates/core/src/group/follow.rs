@@ -4,7 +4,7 @@
 use tidings_wire::group::{Member, Proposal, View};
 
 use super::change::{donor_of, is_possible};
-use super::detector::Detector;
+use super::detector::{Detector, bit};
 use super::tenure::Tenure;
 use super::transfer::{Donor, Newcomer};
 use super::{Archive, Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability};
@@ -52,7 +52,13 @@ impl Group {
                 out.push(GroupOutput::Uniform { upto: settled });
                 out.push(GroupOutput::Stable { upto: settled });
             }
-            let Tenure { view, store, detector, .. } = old;
+            let Tenure { view, store, detector, leaving, .. } = old;
+            for (rank, member) in view.members.iter().enumerate() {
+                let is_out = !proposal.next.contains(member.id) && leaving & bit(rank) == 0;
+                if is_out && detector.is_only_silent(rank) {
+                    self.backoff.note(now, member.id.node, self.config.timers.suspect_max);
+                }
+            }
             self.archive = Some(Archive { view, store, decided: proposal.clone() });
             self.install(now, proposal.next.clone(), Some(detector), out);
         }
@@ -128,6 +134,7 @@ impl Group {
         let view =
             View { epoch, id: tenure.view.id + 1, members: vec![self.me.clone()], voters: 1 };
         self.archive = None;
+        self.former = Some(tenure.view.epoch);
         self.install(now, view, None, out);
         Ok(())
     }

@@ -54,6 +54,9 @@ impl Group {
             };
         };
         if header.epoch != tenure.view.epoch {
+            if Some(header.epoch) == self.former {
+                self.tell_former(now, sender);
+            }
             return Err(Refused::Stale);
         }
         let rank = tenure.view.rank_of(sender);

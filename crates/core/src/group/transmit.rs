@@ -21,6 +21,7 @@ impl Group {
             self.advance(now, out);
         }
         self.post(out);
+        self.post_former(out);
         self.repair(out);
         if !matches!(self.phase, super::Phase::Member) {
             return;
@@ -43,6 +44,16 @@ impl Group {
             let header = Header { view: mail.view.unwrap_or(own.view), ..own };
             let span = packet(out, header, |packet| packet.push(&mail.frame));
             send(out, &mail.to, span);
+        }
+    }
+
+    /// Tells those in the epoch that was left by force that it is over.
+    fn post_former(&mut self, out: &mut GroupOutbox) {
+        let header = Header { epoch: self.former.unwrap_or_default(), ..self.header() };
+        for member in std::mem::take(&mut self.former_told) {
+            let frame = Frame::Excluded { incarnation: member.incarnation };
+            let span = packet(out, header, |packet| packet.push(&frame));
+            send(out, &[To::Node(member.node)], span);
         }
     }
 

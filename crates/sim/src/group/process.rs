@@ -30,6 +30,8 @@ pub(crate) struct Process {
     pub is_blocked: bool,
     pub is_held: bool,
     pub is_ended: bool,
+    /// When it installed its view, by its own clock: a decision is word from a quorum.
+    pub installed_at: u64,
     /// Whether a view begins with what it is doing.
     pub is_following: bool,
     /// When it last heard each node, by its own clock.
@@ -142,6 +144,7 @@ impl Cluster {
             is_blocked: false,
             is_held: false,
             is_ended: false,
+            installed_at: 0,
             is_following: false,
             heard: BTreeMap::new(),
             ranks: BTreeMap::new(),
@@ -423,6 +426,7 @@ impl Cluster {
             return self.oracle.fail("I10", format!("L{life} installs strangers: {view:?}"));
         };
         let is_first = self.oracle.view_of(life).is_none();
+        process.installed_at = self.slots[slot].clock.local(self.now).0;
         self.trace.note(slot, 2, view.id, members.len() as u64, || {
             format!("installs {key} of {members:?}, {} vote", view.voters)
         });
@@ -543,7 +547,7 @@ impl Cluster {
             member.id == process.machine.me().id || heard.is_some_and(|at| at + patience >= now.0)
         };
         let heard = voters.iter().filter(|member| is_heard(member)).count();
-        if 2 * heard < voters.len() {
+        if 2 * heard < voters.len() && process.installed_at + patience < now.0 {
             let text = format!(
                 "L{} {what} in view {} and has heard {heard} of {} voters of late",
                 process.life,

@@ -160,7 +160,15 @@ proptest! {
         let mut asked = Vec::new();
         let span = Span { rank: ORDER_RANK, first, last: first + 9 };
         Ranges::write(span, &mut asked);
-        let acked = Acked { held: counts, clock: counts, order: first, ready: 1, is_question: true };
+        let acked = Acked {
+            held: counts,
+            clock: counts,
+            order: first,
+            ready: 1,
+            stable: 2,
+            stable_place: 1,
+            is_question: true,
+        };
         let mut frames = vec![
             Frame::Data { rank: 3, first, count, records },
             Frame::Loose { first, count, records },

@@ -184,3 +184,50 @@ fn two_crashes_and_a_join_in_one_go() {
         world.check();
     }
 }
+
+//= GUARANTEES.md#GROUP-VIEW-1
+#[test]
+fn an_operator_can_break_a_group_that_lost_its_quorum() {
+    let mut world = World::grown(3, 3, config(GroupOrder::Total));
+    chatter(&mut world, ms(20));
+    for other in [1, 2] {
+        world.cut.extend([(3, other), (other, 3)]);
+    }
+    world.crash(1);
+    world.run(Duration::from_secs(5));
+    let waiting = world.nodes[&3].group.waiting(world.now);
+    assert!(
+        waiting.iter().any(|one| matches!(one, Waiting::Quorum { unheard } if unheard.len() == 2)),
+        "{waiting:?}"
+    );
+    let epoch = world.nodes[&3].group.view().unwrap().epoch;
+    world.input(3, Input::ForceView).unwrap();
+    let view = world.nodes[&3].group.view().unwrap();
+    assert!(view.epoch != epoch && view.members.len() == 1);
+    world.input(3, Input::Cast { payload: b"alone" }).unwrap();
+    world.cut.clear();
+    let is_out = |seen: &Seen| matches!(seen, Seen::Other(GroupOutput::Excluded { .. }));
+    world.run_until("the other learns it", |world| world.nodes[&2].seen.iter().any(is_out));
+    world.start(2, Start::Join { contacts: vec!["n03".into()] });
+    world.run_until("it is back", |world| world.is_one_view(2));
+}
+
+#[test]
+fn what_is_not_delivered_yet_says_why() {
+    let mut world =
+        World::grown(4, 3, GroupConfig { is_uniform: true, ..config(GroupOrder::Total) });
+    for other in [2, 3] {
+        world.cut.insert((1, other));
+    }
+    world.input(2, Input::Cast { payload: b"no place yet" }).unwrap();
+    world.run(ms(20));
+    let has = |node: u128, what: fn(&Waiting) -> bool| {
+        world.nodes[&node].group.waiting(world.now).iter().any(what)
+    };
+    assert!(has(3, |one| matches!(one, Waiting::Order { sequencer } if sequencer.node == 1)));
+    assert!(has(1, |one| matches!(one, Waiting::Majority { lacking } if lacking.len() == 2)));
+    let missing = world.nodes[&2].group.missing(1);
+    assert_eq!(missing.len(), 1, "member 1 has it, but cannot say so");
+    assert_eq!(missing[0].node, 1);
+    assert!(world.nodes[&1].group.waiting(world.now).len() == 1);
+}

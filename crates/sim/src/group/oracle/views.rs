@@ -60,7 +60,7 @@ impl Oracle {
             return Err(("I12", "it is not in it".to_owned()));
         }
         let old = member.view;
-        if old.is_some_and(|old| old >= key) {
+        if old.is_some_and(|old| old.epoch == key.epoch && old.number >= key.number) {
             return Err(("I12", format!("it was in {old:?}")));
         }
         if old.is_none() && members == [life] {

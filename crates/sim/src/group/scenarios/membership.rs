@@ -115,15 +115,15 @@ fn coord_crashes_while_joining() -> Outcome {
 
 /// The decision never reaches one member, and who made it is gone.
 fn lost_view() -> Outcome {
-    let mut stage = Stage::new(4, config(GroupOrder::Total))?;
+    let mut stage = Stage::new(5, config(GroupOrder::Total))?;
     stage.lose(Loss { from: None, to: Some(2), kind: Some(Kind::Decided), times: 3 });
-    stage.kill(3);
-    while stage.size(0) == 4 {
+    stage.kill(4);
+    while stage.size(0) == 5 {
         stage.run(1)?;
     }
     stage.kill(0);
     stage.settle()?;
-    expect(stage.size(1) == 2, || format!("{} members", stage.size(1)))?;
+    expect(stage.size(1) == 3, || format!("{} members", stage.size(1)))?;
     stage.end()
 }
 
@@ -252,6 +252,7 @@ fn partition_heals_into_one_view() -> Outcome {
         }
         stage.run(10_000)?;
         stage.mend();
+        stage.run(5000)?; // whoever was put out learns it and comes back
         stage.settle()?;
         expect(stage.size(2) == 5, || format!("{} members", stage.size(2)))?;
     }
