@@ -4,6 +4,7 @@
 mod child;
 mod ends;
 mod figures;
+mod group;
 mod raw;
 
 use std::{path::PathBuf, time::Duration};
@@ -17,6 +18,7 @@ use crate::{
         figures::{Assertion, Measure, Row},
     },
     context::Context,
+    group::{GroupOrderWord, ReliabilityWord},
     later,
     node::NodeArgs,
     print::{self, Output},
@@ -59,6 +61,21 @@ pub(crate) struct BenchArgs {
     /// Fail with exit code 8 unless this holds: 'p99<2ms', 'rate>1M'
     #[arg(long, value_name = "WHAT")]
     pub(crate) assert: Vec<String>,
+    /// In `group`: how many members
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "3")]
+    pub(crate) members: Vec<usize>,
+    /// In `group`: who multicasts
+    #[arg(long, value_enum, default_value_t = Senders::All)]
+    pub(crate) senders: Senders,
+    /// In `group`: the order
+    #[arg(long, value_enum, default_value_t = GroupOrderWord::Total)]
+    pub(crate) order: GroupOrderWord,
+    /// In `group`: who else has a message
+    #[arg(long, value_enum, default_value_t = ReliabilityWord::Atomic)]
+    pub(crate) reliability: ReliabilityWord,
+    /// Be a member of this group
+    #[arg(long, hide = true)]
+    pub(crate) contact: Option<String>,
     /// Be the far end of a measurement
     #[arg(long, value_enum, hide = true)]
     pub(crate) end: Option<End>,
@@ -72,10 +89,19 @@ pub(crate) enum What {
     Rtt,
     /// Messages one way
     Send,
-    #[value(hide = true)]
+    /// Multicasts to a group, each member a process
     Group,
     #[value(hide = true)]
     Queue,
+}
+
+/// Who multicasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Senders {
+    /// The youngest member
+    One,
+    /// Every member
+    All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -114,13 +140,7 @@ pub(crate) struct Case {
 
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
     match args.what {
-        What::Group => {
-            return Err(later::refused(
-                "`bench group`",
-                "measurements of groups",
-                "`tidings group join`",
-            ));
-        }
+        What::Group => return group::run(&args, context),
         What::Queue => return Err(later::queue()),
         What::Rtt | What::Send => {}
     }

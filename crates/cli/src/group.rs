@@ -67,7 +67,7 @@ pub(crate) enum GroupOrderWord {
 }
 
 impl GroupOrderWord {
-    fn order(self) -> GroupOrder {
+    pub(crate) fn order(self) -> GroupOrder {
         match self {
             Self::None => GroupOrder::None,
             Self::Fifo => GroupOrder::Fifo,
@@ -91,7 +91,7 @@ pub(crate) enum ReliabilityWord {
 }
 
 impl ReliabilityWord {
-    fn reliability(self) -> Reliability {
+    pub(crate) fn reliability(self) -> Reliability {
         match self {
             Self::BestEffort => Reliability::BestEffort,
             Self::Reliable => Reliability::Reliable,

@@ -119,6 +119,12 @@ impl RawGroup {
         self.member.why_not_accepted()
     }
 
+    /// A handle that multicasts, while another thread or task takes the events.
+    #[must_use]
+    pub fn sender(&self) -> GroupSender {
+        GroupSender { member: self.member.clone() }
+    }
+
     /// Multicasts if there is room now: the message's number, or `None`.
     ///
     /// # Errors
@@ -167,6 +173,27 @@ impl RawGroup {
     pub fn leave(&self) -> Opening<Result<(), GroupError>> {
         let member = self.member.clone();
         Opening::new(async move { member.leave(Duration::from_secs(10)).await })
+    }
+}
+
+/// Multicasts for a [`RawGroup`], from other threads or tasks. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct GroupSender {
+    member: Arc<Membership>,
+}
+
+impl GroupSender {
+    /// See [`RawGroup::multicast`].
+    pub fn multicast<'a>(&'a self, body: &'a [u8]) -> Multicast<'a> {
+        Multicast::new(&self.member, Cow::Borrowed(body))
+    }
+
+    /// See [`RawGroup::try_multicast`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_multicast(&self, body: &[u8]) -> Result<Option<u64>, GroupError> {
+        self.member.cast(body)
     }
 }
 

@@ -53,8 +53,8 @@ pub use error::{
     RecvError, RequestError, SendError,
 };
 pub use group::{
-    GroupBuilder, GroupMessage, GroupReceipt, GroupView, Multicast, NextEvent, RawGroup,
-    RawGroupEvent, Reliability,
+    GroupBuilder, GroupMessage, GroupReceipt, GroupSender, GroupView, Multicast, NextEvent,
+    RawGroup, RawGroupEvent, Reliability,
 };
 pub use message::{Ack, Message, RawMessage};
 pub use node::{
