@@ -29,6 +29,7 @@ fn rounds(flags: &[&str], trouble: Trouble, net: Option<&Net>) {
     let mut cluster = Cluster::start(3, flags, net);
     let mut times = Vec::new();
     for round in 0..rounds {
+        cluster.until_rest();
         let (victim, troubled, other) = (round % 3, (round + 1) % 3, (round + 2) % 3);
         cluster.members[other].flood(5, TICK, 100);
         cluster.members[troubled].flood(5, TICK, 100);
@@ -73,8 +74,8 @@ fn rounds(flags: &[&str], trouble: Trouble, net: Option<&Net>) {
 
 #[test]
 fn scenario_49_survivors_are_delivered_the_same_while_one_loses_packets() {
-    for flags in [&RELIABLE, &ATOMIC] {
-        let Some(net) = Net::of(3, "crash under loss") else { return };
+    for (flags, scheme) in [(&RELIABLE, "tcp"), (&ATOMIC, "udp")] {
+        let Some(net) = Net::of(3, scheme, "crash under loss") else { return };
         rounds(flags, Trouble::Loss, Some(&net));
     }
 }

@@ -61,17 +61,20 @@ fn scenario_24_twenty_that_join_at_once_end_in_one_view() {
         cluster.members.push(Member::start(Spec::new(&format!("m{number}"), &[&contact], &ATOMIC)));
     }
     cluster.until_whole(Some(since));
-    let (view, members) = cluster.members[0].last_view();
     println!(
-        "{COUNT} joiners at once: {} members in view {view} after {} ms",
-        members.len(),
+        "{COUNT} joiners at once: all {} members in view {} after {} ms",
+        COUNT + 1,
+        cluster.members[0].last_view().0,
         ms(since.elapsed())
     );
     cluster.members.iter().for_each(|member| member.flood(1, Duration::from_millis(50), 100));
     thread::sleep(Duration::from_millis(500));
     cluster.settle();
+    let last = cluster.members[0].last_view();
+    assert_eq!(last.1.len(), COUNT + 1);
     for member in &cluster.members {
-        assert_eq!(member.last_view(), (view, members.clone()), "{}", member.name());
+        assert_eq!(member.last_view(), last, "{}", member.name());
+        assert_eq!(member.exclusions(), 0, "{}", member.name());
     }
     one_order(&Story::all(&cluster));
 }

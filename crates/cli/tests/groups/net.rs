@@ -52,17 +52,18 @@ impl Drop for Space {
 pub struct Net {
     hub: Space,
     hosts: Vec<Space>,
+    scheme: &'static str,
 }
 
 impl Net {
     /// A network of so many hosts, or why there can be none here.
-    fn new(hosts: usize) -> Result<Self, String> {
+    fn new(hosts: usize, scheme: &'static str) -> Result<Self, String> {
         let hub = Space::new()?;
         for bridge in ["whole", "apart"] {
             hub.run(&format!("ip link add {bridge} type bridge"), "")?;
             hub.run(&format!("ip link set {bridge} up"), "")?;
         }
-        let mut net = Self { hub, hosts: Vec::new() };
+        let mut net = Self { hub, hosts: Vec::new(), scheme };
         for rank in 0..hosts {
             let host = Space::new()?;
             let pid = host.0.id();
@@ -79,11 +80,16 @@ impl Net {
     }
 
     /// A network, or none and the reason printed.
-    pub fn of(hosts: usize, test: &str) -> Option<Self> {
-        Self::new(hosts).map_err(|why| println!("NOT RUN: {test}: {why}")).ok()
+    pub fn of(hosts: usize, scheme: &'static str, test: &str) -> Option<Self> {
+        Self::new(hosts, scheme).map_err(|why| println!("NOT RUN: {test}: {why}")).ok()
     }
 
-    pub fn ip(rank: usize) -> String {
+    /// Where a host's member listens.
+    pub fn address(&self, rank: usize) -> String {
+        format!("{}://{}:7700", self.scheme, Self::ip(rank))
+    }
+
+    fn ip(rank: usize) -> String {
         format!("10.9.0.{}", rank + 1)
     }
 

@@ -56,11 +56,15 @@ fn scenario_44_all_members_are_delivered_one_order() {
 
 #[test]
 fn scenario_44_the_order_survives_the_loss_of_every_twentieth_packet() {
-    for count in [3, 5] {
-        let Some(net) = Net::of(count, "groups under loss") else { return };
+    for (count, scheme) in [(3, "udp"), (5, "udp"), (3, "tcp"), (5, "tcp")] {
+        let Some(net) = Net::of(count, scheme, "groups under loss") else { return };
         (0..count).for_each(|rank| net.lose(rank, 5).unwrap());
         let cluster = Cluster::start(count, &ATOMIC, Some(&net));
-        all_send(&cluster, Duration::from_secs(if is_long() { 20 } else { 3 }), "5 % loss");
+        all_send(
+            &cluster,
+            Duration::from_secs(if is_long() { 20 } else { 2 }),
+            &format!("5 % loss, {scheme}"),
+        );
     }
 }
 

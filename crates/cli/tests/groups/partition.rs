@@ -18,7 +18,7 @@ fn said(member: &Member) -> usize {
 
 #[test]
 fn scenario_43_only_the_side_of_three_goes_on_and_all_are_one_after_the_heal() {
-    let Some(net) = Net::of(5, "group cut 2|3") else { return };
+    let Some(net) = Net::of(5, "tcp", "group cut 2|3") else { return };
     let folder = Folder::new();
     let state = |rank: usize| folder.path(&format!("state{rank}"));
     let cluster = Cluster::start_with(5, Some(&net), |rank| {

@@ -433,7 +433,7 @@ impl Cluster {
             spec.flags = flags(rank);
             spec.contacts.clone_from(&addresses);
             if let Some(net) = net {
-                spec.listen = format!("tcp://{}:7700", Net::ip(rank));
+                spec.listen = net.address(rank);
                 spec.network = Some(net.pid(rank));
             }
             let mut member = Member::start(spec);
@@ -446,6 +446,7 @@ impl Cluster {
         }
         let cluster = Self { members, gone: Vec::new(), lives: 0 };
         cluster.until_whole(None);
+        cluster.until_rest();
         cluster
     }
 
@@ -495,6 +496,20 @@ impl Cluster {
         let member = Member::start(spec);
         self.gone.push(std::mem::replace(&mut self.members[rank], member));
         self.until_whole(None);
+    }
+
+    /// Waits until no view has come for a while: newcomers are full members soon after they come.
+    pub fn until_rest(&self) {
+        let is_resting = |member: &Member| {
+            let heard = member.heard();
+            let last = heard.events.iter().rev().find(|event| event.is("view"));
+            last.is_none_or(|event| event.at.elapsed() > Duration::from_millis(200))
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.members.iter().all(is_resting) {
+            assert!(Instant::now() < deadline, "one view follows another");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Ends the floods and waits until all have delivered the same of everyone, and rest.
