@@ -64,11 +64,6 @@ impl RawReceiver {
         }
     }
 
-    /// Receivers of its channel, this one included.
-    pub(crate) fn receivers(&self) -> u32 {
-        self.channel.receivers()
-    }
-
     /// A value that a transaction has committed in this channel's directory.
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {

@@ -51,7 +51,8 @@ pub struct GroupTimers {
     pub ack_delay: Duration,
     /// From noticing a gap to asking for it, and the pause before asking someone else.
     pub repair: Duration,
-    /// How long a proposer waits for the promises of members that it does not suspect.
+    /// How long a proposer waits for the promises of members that it does not suspect: who has not
+    /// answered then is left out. A packet that is lost and sent again should be in time.
     pub promise: Duration,
     /// Between two tries of a step of a view change.
     pub retry: Duration,
@@ -73,7 +74,7 @@ impl GroupTimers {
             fence: ms(1500),
             ack_delay: ms(2),
             repair: ms(5),
-            promise: ms(50),
+            promise: ms(150),
             retry: ms(20),
             takeover: ms(300),
             transfer: Duration::from_secs(30),
@@ -91,7 +92,7 @@ impl GroupTimers {
             fence: ms(3000),
             ack_delay: ms(5),
             repair: ms(10),
-            promise: ms(100),
+            promise: ms(450),
             retry: ms(40),
             takeover: ms(600),
             transfer: Duration::from_secs(30),
@@ -109,7 +110,7 @@ impl GroupTimers {
             fence: ms(16_000),
             ack_delay: ms(25),
             repair: ms(150),
-            promise: ms(800),
+            promise: ms(2400),
             retry: ms(300),
             takeover: ms(3000),
             transfer: Duration::from_secs(120),

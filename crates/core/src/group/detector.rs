@@ -86,11 +86,14 @@ impl Detector {
         }
     }
 
-    /// A packet of this view came from a member.
+    /// A packet of this view came from a member. It may have waited here since before its sender's
+    /// end: only a new connection takes back that one was refused.
     pub(super) fn heard(&mut self, now: Time, rank: usize) {
         if let Some(peer) = self.peers.get_mut(rank) {
             peer.heard = now;
-            peer.link = LinkState::Up;
+            if peer.link == LinkState::Closed {
+                peer.link = LinkState::Up;
+            }
         }
     }
 
@@ -297,6 +300,8 @@ mod tests {
         detector.link(2, LinkState::Closed);
         assert_eq!(detector.suspects(ms(10)), 0b100);
         detector.link(2, LinkState::Refused);
+        detector.heard(ms(10), 2);
+        assert_eq!(detector.suspects(ms(10)), 0b100, "what it sent before its end is no life");
         assert_eq!(detector.evictable(ms(10), Slow::Block), 0);
         beat(&mut detector, ms(11), 1, 0b011, 0b100);
         assert_eq!(detector.evictable(ms(11), Slow::Block), 0b100);

@@ -1,6 +1,6 @@
 //! A membership to be configured before it begins.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidings_core::Delivery;
@@ -137,7 +137,10 @@ impl GroupBuilder {
             let hub = group.member.hub.clone();
             tokio::select! {
                 entered = group.member.entered() => entered?,
-                () = hub.nap(timeout) => return Err(late(&name, &contacts, timeout)),
+                () = hub.nap(timeout) => {
+                    let why = group.member.why_not_in();
+                    return Err(late(&name, &contacts, timeout, &why));
+                }
             }
             Ok(group)
         })
@@ -163,10 +166,6 @@ impl GroupBuilder {
         let channel = channel_of(&self.name);
         let rx = self.node.raw_receiver(&channel).open_for(crate::hub::Purpose::Send);
         let rx = rx.map_err(|error| GroupError::Config { what: error.to_string() })?;
-        if rx.receivers() > 1 {
-            let what = format!("this node is a member of {} already", self.name);
-            return Err(GroupError::Config { what });
-        }
         let now = hub.clock.now();
         let group = tidings_core::group::Group::new(now, me, start, self.config, entropy());
         let group = group.map_err(|_| GroupError::Config {
@@ -174,24 +173,28 @@ impl GroupBuilder {
                 .to_owned(),
         })?;
         let member = Membership::new(&hub, self.name, group, self.contacts);
-        let task = hub.runtime.spawn(run::run(member.clone(), rx));
         let mut inner = hub.lock();
-        inner.tasks.push(task.abort_handle());
         inner.groups.retain(|known| known.strong_count() > 0);
+        let others: Vec<_> = inner.groups.iter().filter_map(Weak::upgrade).collect();
         inner.groups.push(Arc::downgrade(&member));
         drop(inner);
+        // One that is over may not have let go of the channel yet; what it takes is sent again.
+        if others.iter().any(|other| other.name == member.name && !other.is_over()) {
+            let what = format!("this node is a member of {} already", member.name);
+            return Err(GroupError::Config { what });
+        }
+        let task = hub.runtime.spawn(run::run(member.clone(), rx));
+        hub.lock().tasks.push(task.abort_handle());
         Ok(RawGroup::new(member, self.node))
     }
 }
 
-fn late(name: &str, contacts: &[String], timeout: Duration) -> GroupError {
+fn late(name: &str, contacts: &[String], timeout: Duration, why: &str) -> GroupError {
     let detail = if contacts.is_empty() {
         format!("group {name} was not founded within {timeout:?}")
     } else {
-        format!(
-            "no view of group {name} with this member within {timeout:?}; asked {}",
-            contacts.join(", ")
-        )
+        let asked = contacts.join(", ");
+        format!("no view of group {name} with this member within {timeout:?}: {why}; asked {asked}")
     };
     GroupError::Timeout { detail }
 }

@@ -192,6 +192,17 @@ impl Membership {
         }
     }
 
+    /// Whether it is at its end: excluded, left or refused.
+    pub fn is_over(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Why there is no view with this member yet, for people.
+    pub fn why_not_in(&self) -> String {
+        let now = self.hub.clock.now();
+        self.lock().group.waiting_for(now).unwrap_or_else(|| "its state is not whole".to_owned())
+    }
+
     /// Where the members of the last view are reached.
     pub fn addresses(&self) -> Vec<String> {
         self.lock().installed.members.iter().map(|member| member.address.clone()).collect()

@@ -117,6 +117,12 @@ impl Membership {
             inner.outlets.remove(&To::Node(member.id.node));
             inner.links.remove(&member.id.node);
         }
+        // A newcomer was answered on the connection that it made. Only one of our own is made anew
+        // when it breaks, and so tells whether the other is still there.
+        for id in joined {
+            inner.outlets.remove(&To::Node(id.node));
+            inner.links.remove(&id.node);
+        }
         inner.outlets.retain(|to, _| matches!(to, To::Node(_)));
         inner.suspected.clear();
         inner.installed = view;
