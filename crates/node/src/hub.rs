@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -17,9 +18,13 @@ use crate::channel::{Channel, ChannelConfig};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
+use crate::error::OpenError;
 use crate::peer::{Peer, State};
 use crate::request::Budgets;
 use crate::sender::RawSender;
+
+/// How long a data directory may be held by who is just letting go of it.
+const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// What a stream is for. Travels as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +187,21 @@ impl Hub {
 
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// The depot of a directory. One that is just being closed is waited for.
+    pub async fn depot(&self, folder: &Path) -> Result<Arc<Depot>, OpenError> {
+        let deadline = self.clock.now().after(HELD_FOR);
+        loop {
+            match self.depots.open(folder) {
+                Err(OpenError::Store(tidings_store::OpenError::Held { .. }))
+                    if self.clock.now() < deadline =>
+                {
+                    self.nap(Duration::from_millis(5)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     pub fn instant_after(&self, timeout: Duration) -> Option<Instant> {
