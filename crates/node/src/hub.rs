@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -18,13 +17,9 @@ use crate::channel::{Channel, ChannelConfig};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
-use crate::error::OpenError;
 use crate::peer::{Peer, State};
 use crate::request::Budgets;
 use crate::sender::RawSender;
-
-/// How long a data directory may be held by who is just letting go of it.
-const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// What a stream is for. Travels as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,21 +184,6 @@ impl Hub {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// The depot of a directory. One that is just being closed is waited for.
-    pub async fn depot(&self, folder: &Path) -> Result<Arc<Depot>, OpenError> {
-        let deadline = self.clock.now().after(HELD_FOR);
-        loop {
-            match self.depots.open(folder) {
-                Err(OpenError::Store(tidings_store::OpenError::Held { .. }))
-                    if self.clock.now() < deadline =>
-                {
-                    self.nap(Duration::from_millis(5)).await;
-                }
-                opened => return opened,
-            }
-        }
-    }
-
     pub fn instant_after(&self, timeout: Duration) -> Option<Instant> {
         Instant::now().checked_add(timeout)
     }
@@ -292,19 +272,11 @@ impl Hub {
                 && (channel.config.content == config.content || channel.config.content.is_empty());
             return if is_same { Ok(channel.clone()) } else { Err(channel.clone()) };
         }
-        let (desk, queue) = match depot {
-            Some(depot) => {
-                let (desk, queue) = Desk::open(depot.clone(), config.dedup_window);
-                (Some(desk), Some(queue))
-            }
-            None => (None, None),
-        };
-        let channel = Arc::new(Channel::new(name.to_owned(), config, desk.clone()));
+        let (desk, queue) = depot.map(|depot| Desk::open(depot, config.dedup_window)).unzip();
+        let channel = Arc::new(Channel::new(name.to_owned(), config, desk));
         inner.channels.insert(name.to_owned(), channel.clone());
-        if let (Some(desk), Some(queue)) = (desk, queue) {
-            let (hub, channel) = (Arc::downgrade(self), Arc::downgrade(&channel));
-            let desk = Arc::downgrade(&desk);
-            self.runtime.spawn(crate::durable::serve(hub, channel, desk, queue));
+        if let Some(queue) = queue {
+            self.runtime.spawn(crate::durable::serve(Arc::downgrade(self), channel.clone(), queue));
         }
         Ok(channel)
     }
