@@ -289,19 +289,11 @@ impl Hub {
                 && (channel.config.content == config.content || channel.config.content.is_empty());
             return if is_same { Ok(channel.clone()) } else { Err(channel.clone()) };
         }
-        let (desk, queue) = match depot {
-            Some(depot) => {
-                let (desk, queue) = Desk::open(depot.clone(), config.dedup_window);
-                (Some(desk), Some(queue))
-            }
-            None => (None, None),
-        };
-        let channel = Arc::new(Channel::new(name.to_owned(), config, desk.clone()));
+        let (desk, queue) = depot.map(|depot| Desk::open(depot, config.dedup_window)).unzip();
+        let channel = Arc::new(Channel::new(name.to_owned(), config, desk));
         inner.channels.insert(name.to_owned(), channel.clone());
-        if let (Some(desk), Some(queue)) = (desk, queue) {
-            let (hub, channel) = (Arc::downgrade(self), Arc::downgrade(&channel));
-            let desk = Arc::downgrade(&desk);
-            self.runtime.spawn(crate::durable::serve(hub, channel, desk, queue));
+        if let Some(queue) = queue {
+            self.runtime.spawn(crate::durable::serve(Arc::downgrade(self), channel.clone(), queue));
         }
         Ok(channel)
     }

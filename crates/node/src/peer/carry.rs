@@ -121,6 +121,7 @@ impl Peer {
             let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
             let (base, count, attempt) = (run.1, run.2, run.3);
             let (peer, at) = (me, now);
+            let rejected = Vec::new();
             desk.arrived(Arrival {
                 peer,
                 stream,
@@ -131,7 +132,7 @@ impl Peer {
                 attempt,
                 bytes,
                 at,
-                is_awaited,
+                rejected,
             });
             return;
         }
