@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Read, Stdin},
+    io::{self, BufRead, BufReader, IsTerminal, Read, Seek, Stdin},
     os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
 };
@@ -25,7 +25,7 @@ pub(crate) enum Bodies {
     /// Bodies of a size, each with its number at its beginning as far as it has room for it.
     Pattern { body: Vec<u8>, left: u64, number: u64 },
     /// One body a line, at most so many.
-    Lines { lines: BufReader<Watched>, left: u64, buffer: Vec<u8> },
+    Lines { lines: BufReader<Watched>, left: u64, buffer: Vec<u8>, consumed: u64 },
 }
 
 /// What the command line says about the bodies.
@@ -70,6 +70,7 @@ impl Bodies {
             lines: BufReader::with_capacity(64 * 1024, watched),
             left: wanted.count.unwrap_or(u64::MAX),
             buffer: Vec::new(),
+            consumed: 0,
         })
     }
 
@@ -98,8 +99,33 @@ impl Bodies {
                 }
                 Ok(Some(body))
             }
-            Self::Lines { lines, buffer, .. } => next_line(lines, buffer),
+            Self::Lines { lines, buffer, consumed, .. } => next_line(lines, buffer, consumed),
         }
+    }
+
+    /// Whether somebody would have to type what is sent.
+    pub(crate) fn is_terminal() -> bool {
+        io::stdin().is_terminal()
+    }
+
+    /// Bytes of the input that were read as lines.
+    pub(crate) fn consumed(&self) -> u64 {
+        match self {
+            Self::Lines { consumed, .. } => *consumed,
+            Self::Words { .. } | Self::Pattern { .. } => 0,
+        }
+    }
+
+    /// Goes on behind these bytes of a file, which an earlier run has read.
+    pub(crate) fn skip_to(&mut self, offset: u64) -> Result<(), Trouble> {
+        if let Self::Lines { lines, consumed, .. } = self
+            && let Source::File(file) = &mut lines.get_mut().source
+        {
+            let sought = file.seek(io::SeekFrom::Start(offset));
+            sought.map_err(|error| unreadable("the input", &error))?;
+            *consumed = offset;
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +145,7 @@ fn unreadable(path: &str, error: &io::Error) -> Trouble {
 fn next_line<'a>(
     lines: &mut BufReader<Watched>,
     buffer: &'a mut Vec<u8>,
+    consumed: &mut u64,
 ) -> Result<Option<&'a [u8]>, Trouble> {
     buffer.clear();
     let read = lines.by_ref().take(LINE_MAX + 1).read_until(b'\n', buffer);
@@ -132,6 +159,7 @@ fn next_line<'a>(
         // Half a line that Ctrl-C cut off is not a message.
         return Ok(None);
     }
+    *consumed += len as u64;
     Ok(Some(buffer))
 }
 

@@ -376,6 +376,31 @@ const ROWS: &[Row] = &[
             The message names the key, the place and what it takes.",
     },
     Row {
+        code: "E0705",
+        kind: "Damaged",
+        exit: Exit::Config,
+        text: "Data that was acknowledged is damaged.\n\
+            The message names the file and what of it is not intact. Nothing was changed. A torn \
+            end after a crash is no damage: it was never acknowledged, and is cut off. Bring the \
+            files back from a copy; what is intact in them can still be read.",
+    },
+    Row {
+        code: "E0706",
+        kind: "Held",
+        exit: Exit::Failed,
+        text: "Another process has the data directory.\n\
+            One process at a time may write it. `fuser -v DIR/lock` names the other one. Nothing was \
+            changed.",
+    },
+    Row {
+        code: "E0707",
+        kind: "Store",
+        exit: Exit::Failed,
+        text: "The data directory cannot be used.\n\
+            It cannot be made, read or written, or the disk is full or has failed. What was \
+            acknowledged before is as it was.",
+    },
+    Row {
         code: "E0801",
         kind: "Violated",
         exit: Exit::Violated,

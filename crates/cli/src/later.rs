@@ -1,7 +1,7 @@
 //! Commands and flags of tidings that this version does not have. They are known by name, refused
 //! with exit code 5, and told what there is instead.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::ffi::OsString;
 
 use clap::Args;
 
@@ -14,44 +14,11 @@ pub(crate) struct LaterArgs {
     rest: Vec<OsString>,
 }
 
-/// `recv --durable DIR --out FILE`
-#[derive(Args, Debug, Default)]
-pub(crate) struct DurableRecvArgs {
-    #[arg(long, hide = true, value_name = "DIR")]
-    durable: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-/// `send --outbox DIR`
-#[derive(Args, Debug, Default)]
-pub(crate) struct OutboxArgs {
-    #[arg(long, hide = true, value_name = "DIR")]
-    outbox: Option<PathBuf>,
-}
-
 /// `serve --http HOST:PORT`
 #[derive(Args, Debug, Default)]
 pub(crate) struct GatewayArgs {
     #[arg(long, hide = true, value_name = "HOST:PORT")]
     http: Option<String>,
-}
-
-impl DurableRecvArgs {
-    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
-        let instead = "without it: what is not acknowledged stays with its sender, and goes to the \
-                       receiver's next life; redirect standard output for a file";
-        refuse_flag("--durable", self.durable.is_some(), instead)?;
-        refuse_flag("--out", self.out.is_some(), instead)
-    }
-}
-
-impl OutboxArgs {
-    pub(crate) fn refuse(&self) -> Result<(), Trouble> {
-        let instead =
-            "without it: the sender keeps in memory what is not settled, as long as it lives";
-        refuse_flag("--outbox", self.outbox.is_some(), instead)
-    }
 }
 
 impl GatewayArgs {

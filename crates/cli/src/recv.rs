@@ -1,9 +1,12 @@
 //! `tidings recv`: takes messages and prints them. A message is acknowledged only after its bytes
 //! were handed to standard output.
 
+mod file;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -12,11 +15,11 @@ use serde::Serialize;
 use serde_json::json;
 use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError};
 
+use self::file::OutFile;
 use crate::{
     context::Context,
     diagnose::{channel_address, trouble},
     interrupt::{Interrupt, LOOK_EVERY},
-    later::DurableRecvArgs,
     node::{self, Keep, NodeArgs},
     print::{self, Fields, Output, base64, printable},
     quantity::{count, parse_duration, show_duration},
@@ -52,7 +55,19 @@ pub(crate) struct RecvArgs {
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
-    durable: DurableRecvArgs,
+    durable: DurableArgs,
+}
+
+/// Keeping what was received.
+#[derive(Args, Debug, Default)]
+struct DurableArgs {
+    /// Store each message in this directory before it is acknowledged; exactly-once then holds
+    /// across restarts
+    #[arg(long, value_name = "DIR", conflicts_with = "connect")]
+    durable: Option<PathBuf>,
+    /// Write each body as a line into this file, each exactly once, instead of printing it
+    #[arg(long, value_name = "FILE", requires = "durable")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,7 +79,6 @@ enum AckWord {
 }
 
 pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
-    args.durable.refuse()?;
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
     args.node.judge(&address, &config, context)?;
@@ -79,7 +93,11 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     if args.connect {
         builder = builder.from(&address.to_string());
     }
+    if let Some(folder) = &args.durable.durable {
+        builder = builder.durable(folder);
+    }
     let receiver = builder.open().wait().map_err(|error| trouble(&error))?;
+    let file = args.durable.out.as_ref().map(|path| OutFile::open(path, &receiver)).transpose()?;
     let listening = if args.connect { None } else { Some(node::listen(&node, &address)?) };
     match &listening {
         Some(listening) => {
@@ -98,6 +116,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
         receiver,
         holder: args.connect.then(|| (node.clone(), address.endpoint())),
         output: Output::new(),
+        file,
         form: Form::of(args.raw, context.is_json),
         interrupt,
         delay: args.delay,
@@ -151,6 +170,8 @@ struct Taking {
     /// Our node and whom it takes from, where it does not listen itself.
     holder: Option<(Node, String)>,
     output: Output,
+    /// Where the bodies go, if not there.
+    file: Option<OutFile>,
     form: Form,
     interrupt: Interrupt,
     delay: Option<Duration>,
@@ -197,7 +218,10 @@ impl Taking {
     }
 
     fn take(&mut self, message: RawMessage) -> Result<(), Trouble> {
-        print_message(&mut self.output, self.form, &message)?;
+        match &mut self.file {
+            Some(file) => file.line(&message),
+            None => print_message(&mut self.output, self.form, &message)?,
+        }
         self.taken += 1;
         if !self.is_acking {
             self.output.flush()?;
@@ -220,6 +244,9 @@ impl Taking {
     /// Hands what was printed to the reader, then tells the senders.
     fn acknowledge(&mut self) -> Result<(), Trouble> {
         self.output.flush()?;
+        if let Some(file) = &mut self.file {
+            file.commit(&self.printed)?;
+        }
         self.printed.drain(..).for_each(RawMessage::ack);
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! `tidings send`: hands bodies to a channel without waiting for each, while [`settle`] follows how
 //! far each of them gets.
 
+mod outbox;
 mod settle;
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +25,6 @@ use crate::{
     context::Context,
     diagnose::{channel_address, trouble},
     interrupt::Interrupt,
-    later::OutboxArgs,
     node::{Keep, NodeArgs},
     print,
     progress::Progress,
@@ -71,6 +72,15 @@ pub(crate) struct SendArgs {
     node: NodeArgs,
     #[command(flatten)]
     outbox: OutboxArgs,
+}
+
+/// Keeping what is to be sent.
+#[derive(Args, Debug, Default)]
+struct OutboxArgs {
+    /// Keep each message in this directory until it is settled. The same command again goes on
+    /// where it was
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["rendezvous", "rate"])]
+    outbox: Option<PathBuf>,
 }
 
 /// The guarantee of a channel, as flags.
@@ -130,10 +140,12 @@ impl Choice {
     }
 
     /// The guarantee in words; where it has a limit, with the limit.
-    fn describe(&self) -> String {
+    fn describe(&self, is_across_restarts: bool) -> String {
         let mut text = word(&DeliveryWord(self.delivery));
         if self.delivery == Delivery::ExactlyOnce {
-            text.push_str(" (while both processes live)");
+            let limit =
+                if is_across_restarts { "across restarts" } else { "while both processes live" };
+            text.push_str(&format!(" ({limit})"));
         }
         text.push_str(", ");
         text.push_str(&word(&OrderWord::Channel(self.order)));
@@ -170,24 +182,20 @@ fn check_stage(until: Stage, delivery: Delivery, is_rendezvous: bool) -> Result<
         .why("nothing comes back from the receiver: `sent` is as far as anybody can know")
         .hint("ask for --until sent, or choose --delivery at-least-once"));
     }
-    if until == Stage::Synced {
-        return Err(Trouble::new(
-            "E0304",
-            "no receiver can tell yet that a message is on its disk",
-        )
-        .why("durable inboxes come with a later version")
-        .hint("ask for --until processed"));
-    }
     Ok(())
 }
 
 pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
-    args.outbox.refuse()?;
     let (address, _) = channel_address(&args.addr)?;
     let config = context.config()?;
     let choice = Choice::of(&args, &config)?;
     args.node.judge(&address, &config, context)?;
     let interrupt = context.interrupt()?;
+    if let Some(folder) = &args.outbox.outbox {
+        let folder = folder.clone();
+        let surroundings = (context, &config, &interrupt);
+        return outbox::run(&args, &folder, choice, &address.to_string(), surroundings);
+    }
     let wanted = Wanted {
         words: &args.body,
         size: args.size,

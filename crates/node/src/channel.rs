@@ -8,8 +8,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use tidings_core::{Time, Verdict};
+use tidings_store::Lsn;
 use tidings_wire::Record;
 
+use crate::durable::Desk;
 use crate::keys::{Keys, Seen};
 use crate::message::{Ack, Again, RawMessage};
 use crate::peer::Peer;
@@ -36,6 +38,8 @@ pub(crate) struct Channel {
     pub config: ChannelConfig,
     pub redelivered: AtomicU64,
     pub expired: AtomicU64,
+    /// Where its messages are stored before they are acknowledged, if it is durable.
+    pub desk: Option<Arc<Desk>>,
     inbox: Mutex<Inbox>,
     keys: Mutex<Keys>,
 }
@@ -84,11 +88,12 @@ pub(crate) enum Taken {
 }
 
 impl Channel {
-    pub fn new(name: String, config: ChannelConfig) -> Self {
+    pub fn new(name: String, config: ChannelConfig, desk: Option<Arc<Desk>>) -> Self {
         let config_window = config.dedup_window;
         Self {
             name,
             config,
+            desk,
             redelivered: AtomicU64::new(0),
             expired: AtomicU64::new(0),
             inbox: Mutex::new(Inbox::default()),
@@ -155,6 +160,11 @@ impl Channel {
         if again.attempt >= self.config.attempts_max {
             let seq = again.run.base + u64::from(again.index);
             let why = format!("given up after {} attempts", again.attempt);
+            if let Some(kept) = &again.run.kept {
+                let lsn = Lsn(kept.first.0 + u64::from(again.index));
+                kept.desk.judge(lsn, Verdict::AttemptsExhausted, &why);
+                return;
+            }
             again.run.peer.judge(again.run.stream, seq, Verdict::AttemptsExhausted, &why);
             return;
         }

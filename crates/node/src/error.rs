@@ -155,6 +155,15 @@ pub enum OpenError {
         /// What it is.
         have: String,
     },
+    /// The data directory's: in use, not to be read or written, or damaged. Nothing was changed.
+    #[error(transparent)]
+    Store(#[from] tidings_store::OpenError),
+    /// The data directory's: it is damaged, or of a later version. Nothing was changed.
+    #[error("the data directory is damaged: {what}")]
+    Damaged {
+        /// What is.
+        what: String,
+    },
     /// The caller's: see [`BindError::InsideRuntime`].
     #[error("`.wait()` was called inside an async runtime")]
     InsideRuntime,
@@ -183,6 +192,12 @@ pub enum SendError {
     #[error("not delivered in time{}", because(.detail))]
     Expired {
         /// What it waited for, if that is known.
+        detail: String,
+    },
+    /// This machine's: the outbox cannot take it. Not sent.
+    #[error("the outbox cannot take the message: {detail}")]
+    Store {
+        /// Why.
         detail: String,
     },
     /// It may or may not have arrived: its deadline passed, or the receiver restarted, after it had left.

@@ -33,6 +33,36 @@ pub(crate) fn origin(encoded: &[u8]) -> Option<(u32, &str)> {
     Some((u32::from_le_bytes(*attempt), std::str::from_utf8(from).ok()?))
 }
 
+/// The header that says which message of which outbox this is.
+const OUTBOX: &str = "$outbox";
+
+/// Appends the outbox's number, the number of its destination, the message's, and the lowest one
+/// that the outbox still keeps.
+pub(crate) fn push_outbox(
+    out: &mut Vec<u8>,
+    node: u128,
+    stream: u128,
+    seq: u64,
+    base: u64,
+) -> bool {
+    let mut value = node.to_le_bytes().to_vec();
+    value.extend_from_slice(&stream.to_le_bytes());
+    value.extend_from_slice(&seq.to_le_bytes());
+    value.extend_from_slice(&base.to_le_bytes());
+    push(out, OUTBOX, &value)
+}
+
+/// What `push_outbox` has said.
+pub(crate) fn outbox(encoded: &[u8]) -> Option<(u128, u128, u64, u64)> {
+    let (_, value) = iter(encoded).find(|(name, _)| *name == OUTBOX)?;
+    let (node, rest) = value.split_first_chunk()?;
+    let (stream, rest) = rest.split_first_chunk()?;
+    let (seq, rest) = rest.split_first_chunk()?;
+    let base = rest.first_chunk()?;
+    let (node, stream) = (u128::from_le_bytes(*node), u128::from_le_bytes(*stream));
+    Some((node, stream, u64::from_le_bytes(*seq), u64::from_le_bytes(*base)))
+}
+
 /// Walks encoded headers. What a stranger has mangled ends the walk.
 pub(crate) fn iter(mut encoded: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
     std::iter::from_fn(move || {

@@ -16,6 +16,7 @@ use tidings_transport::{Address, Listener, Options};
 use crate::channel::{Channel, ChannelConfig};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
+use crate::durable::{Depot, Depots, Desk};
 use crate::peer::{Peer, State};
 use crate::request::Budgets;
 use crate::sender::RawSender;
@@ -96,6 +97,8 @@ pub(crate) struct Hub {
     rng: Mutex<Rng>,
     requesters: Mutex<BTreeMap<(String, String), RawSender>>,
     budgets: Mutex<Budgets>,
+    /// Data directories that are open.
+    pub depots: Depots,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +163,7 @@ impl Hub {
             requesters: Mutex::new(BTreeMap::new()),
             budgets: Mutex::new(Budgets::default()),
             queues,
+            depots: Depots::default(),
             config,
         }
     }
@@ -261,15 +265,34 @@ impl Hub {
     // ---- channels ----
 
     /// The channel of that name, made if it is not there.
-    pub fn channel(&self, name: &str, config: ChannelConfig) -> Result<Arc<Channel>, Arc<Channel>> {
+    pub fn channel(
+        self: &Arc<Self>,
+        name: &str,
+        config: ChannelConfig,
+        depot: Option<&Arc<Depot>>,
+    ) -> Result<Arc<Channel>, Arc<Channel>> {
         let mut inner = self.lock();
         if let Some(channel) = inner.channels.get(name) {
+            let stored_at = channel.desk.as_ref().map(|desk| desk.id());
             let is_same = channel.config.purpose == config.purpose
+                && stored_at == depot.map(|depot| depot.id)
                 && (channel.config.content == config.content || channel.config.content.is_empty());
             return if is_same { Ok(channel.clone()) } else { Err(channel.clone()) };
         }
-        let channel = Arc::new(Channel::new(name.to_owned(), config));
+        let (desk, queue) = match depot {
+            Some(depot) => {
+                let (desk, queue) = Desk::open(depot.clone(), config.dedup_window);
+                (Some(desk), Some(queue))
+            }
+            None => (None, None),
+        };
+        let channel = Arc::new(Channel::new(name.to_owned(), config, desk.clone()));
         inner.channels.insert(name.to_owned(), channel.clone());
+        if let (Some(desk), Some(queue)) = (desk, queue) {
+            let (hub, channel) = (Arc::downgrade(self), Arc::downgrade(&channel));
+            let desk = Arc::downgrade(&desk);
+            self.runtime.spawn(crate::durable::serve(hub, channel, desk, queue));
+        }
         Ok(channel)
     }
 
@@ -378,7 +401,7 @@ impl Hub {
             dedup_window: self.config.dedup_window,
             held: None,
         };
-        let channel = Arc::new(Channel::new(spec.channel.clone(), config));
+        let channel = Arc::new(Channel::new(spec.channel.clone(), config, None));
         inner.channels.insert(spec.channel.clone(), channel.clone());
         Some(channel)
     }
@@ -407,12 +430,23 @@ impl Hub {
             state.link.refuse(stream, RefuseCode::Guarantee, text);
             return;
         }
+        if spec.is_rendezvous && channel.desk.is_some() {
+            let text = "a durable channel stores messages; it takes no rendezvous";
+            state.link.refuse(stream, RefuseCode::Guarantee, text);
+            return;
+        }
         let is_exact = spec.delivery == Delivery::ExactlyOnce;
         peer.bind(state, stream, Some(channel.clone()), (spec.is_rendezvous, is_exact));
         let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
         let waiting = channel.feed(peer, from, stream, spec.is_rendezvous);
         let now = self.clock.now();
-        state.link.accept(now, stream, config.capacity, config.capacity_bytes);
+        let (capacity, capacity_bytes) = (config.capacity, config.capacity_bytes);
+        match &channel.desk {
+            Some(desk) => {
+                state.link.accept_durable(now, stream, capacity, capacity_bytes, desk.id());
+            }
+            None => state.link.accept(now, stream, capacity, capacity_bytes),
+        }
         if spec.is_rendezvous {
             state.link.set_waiting(now, stream, waiting);
         }

@@ -27,6 +27,7 @@ mod channel;
 mod clock;
 mod config;
 mod drive;
+mod durable;
 mod error;
 mod headers;
 mod hold;
@@ -47,6 +48,7 @@ mod typed;
 mod wait;
 
 pub use config::NodeConfig;
+pub use durable::{CommitError, OutboxBuilder, OutboxSender, Store, Stored, Transaction};
 pub use error::{
     AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, OpenError, RecvError,
     RequestError, SendError,

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::Verdict;
+use tidings_store::Lsn;
 use tidings_wire::{Record, Reply};
 
+use crate::durable::{Desk, Transaction};
 use crate::run::Run;
 
 /// How a receiver's messages are acknowledged.
@@ -75,9 +77,24 @@ impl RawMessage {
         channel.config.held.as_deref().unwrap_or(&channel.name)
     }
 
+    /// Its inbox and its place there, if the channel is durable.
+    pub(crate) fn kept(&self) -> Option<(&Arc<Desk>, Lsn)> {
+        let kept = self.run.kept.as_ref()?;
+        Some((&kept.desk, Lsn(kept.first.0 + u64::from(self.index))))
+    }
+
+    /// Begins a transaction: what is written in it, what is sent in it and the mark that this message
+    /// is processed are committed together. Needs a durable channel, which `commit` checks.
+    pub fn begin(&self) -> Transaction {
+        Transaction::begin(self)
+    }
+
     /// The name of the node that sent it.
     #[must_use]
     pub fn from(&self) -> String {
+        if let Some(kept) = &self.run.kept {
+            return kept.from.to_string();
+        }
         match self.origin() {
             Some((_, from)) => from.to_owned(),
             None => self.run.peer.name(),
@@ -154,7 +171,10 @@ impl RawMessage {
 
     pub(crate) fn judge(&mut self, verdict: Verdict, why: &str) {
         self.is_settled = true;
-        self.run.peer.judge(self.run.stream, self.seq(), verdict, why);
+        match self.kept() {
+            Some((desk, lsn)) => desk.judge(lsn, verdict, why),
+            None => self.run.peer.judge(self.run.stream, self.seq(), verdict, why),
+        }
     }
 
     /// Settles it without a report of its own: something else is about to be written.
@@ -164,7 +184,9 @@ impl RawMessage {
 
     fn mark_settled(&mut self) {
         self.is_settled = true;
-        if !self.run.try_settle(self.index) {
+        if let Some((desk, lsn)) = self.kept() {
+            desk.done(lsn);
+        } else if !self.run.try_settle(self.index) {
             self.run.peer.settle_one(self.run.stream, self.seq());
         }
     }
@@ -179,6 +201,11 @@ impl RawMessage {
 
     fn give_back(&mut self, delay: Duration) {
         self.is_settled = true;
+        if let Some((desk, lsn)) = self.kept()
+            && !desk.is_waiting(lsn)
+        {
+            return; // a transaction has processed it
+        }
         let again = Again {
             run: self.run.clone(),
             index: self.index,
@@ -259,6 +286,11 @@ impl<T> Message<T> {
     pub fn into_inner(self) -> T {
         self.raw.ack();
         self.value
+    }
+
+    /// See [`RawMessage::begin`].
+    pub fn begin(&self) -> Transaction {
+        self.raw.begin()
     }
 
     /// See [`RawMessage::ack`].

@@ -344,6 +344,7 @@ impl Node {
             attempts_max: self.hub().config.redelivery.attempts_max,
             dedup_window: self.hub().config.dedup_window,
             held: None,
+            folder: None,
         }
     }
 

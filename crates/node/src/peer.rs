@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub outlets: BTreeMap<u32, Arc<Outlet>>,
     pub replies: Replies,
     pub identity: Option<Identity>,
+    /// Which life of its end of the link the peer lives.
+    pub peer_state: u64,
     pub connection: Option<Arc<dyn Connection>>,
     /// Counts connections: a task that serves an older one ends.
     pub generation: u64,
@@ -130,6 +132,7 @@ impl Peer {
                 outlets: BTreeMap::new(),
                 replies: Replies::default(),
                 identity: None,
+                peer_state: 0,
                 connection: None,
                 generation: 0,
                 trouble: "no connection was made yet".to_owned(),
@@ -200,6 +203,7 @@ impl Peer {
         state.generation += 1;
         state.has_left = false;
         state.identity = Some(established.peer.clone());
+        state.peer_state = established.peer_state;
         state.outbound.clear();
         let path = match connection.shape() {
             Shape::Stream => Path::Stream,

@@ -60,6 +60,13 @@ impl RawReceiver {
         }
     }
 
+    /// A value that a transaction has committed in this channel's directory.
+    #[must_use]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let desk = self.channel.desk.as_ref()?;
+        desk.depot.index().inbox.get(key.as_ref()).map(<[u8]>::to_vec)
+    }
+
     /// The channel's name.
     #[must_use]
     pub fn channel(&self) -> &str {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tidings_core::Time;
 
 use crate::channel::Channel;
+use crate::durable::Kept;
 use crate::peer::Peer;
 
 /// See the file's first line.
@@ -26,6 +27,8 @@ pub(crate) struct Run {
     pub is_rendezvous: bool,
     /// Exactly once: idempotency keys count.
     pub is_exact: bool,
+    /// Where its messages are on the disk, if the channel is durable.
+    pub kept: Option<Kept>,
     taken: AtomicU64, // messages taken << 32 | bytes taken
     settled: AtomicU32,
 }
@@ -50,9 +53,16 @@ impl Run {
             is_awaited,
             is_rendezvous,
             is_exact,
+            kept: None,
             taken: AtomicU64::new(0),
             settled: AtomicU32::new(0),
         }
+    }
+
+    /// Its messages are stored.
+    pub fn kept(mut self, kept: Kept) -> Self {
+        self.kept = Some(kept);
+        self
     }
 
     /// Makes a run that nobody has any more into another one of the same stream.

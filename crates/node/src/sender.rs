@@ -7,7 +7,9 @@ use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidings_core::{Delivery, Message, Outcome, OutgoingSpec, Overflow, Refused, Stage, Time};
+use tidings_core::{
+    Delivery, InboxId, Message, Outcome, OutgoingSpec, Overflow, Refused, Stage, Time,
+};
 
 use crate::error::SendError;
 use crate::hub::Hub;
@@ -55,10 +57,26 @@ impl RawSender {
         spec: OutgoingSpec,
         timeout: Option<Duration>,
     ) -> Self {
-        let outlet = Arc::new(Outlet::new(peer.place.clone(), spec.clone()));
+        Self::open_across(hub, peer, spec, timeout, (false, None))
+    }
+
+    /// As [`RawSender::open`]; `is_across_restarts` refuses receivers that remember nothing, and
+    /// `inbox` all but that one.
+    pub(crate) fn open_across(
+        hub: &Arc<Hub>,
+        peer: &Arc<Peer>,
+        spec: OutgoingSpec,
+        timeout: Option<Duration>,
+        (is_across_restarts, inbox): (bool, Option<InboxId>),
+    ) -> Self {
+        let place = peer.place.clone();
+        let outlet = Arc::new(Outlet::new(place, spec.clone(), is_across_restarts));
         let now = hub.clock.now();
         let mut state = peer.lock();
         let stream = state.link.open(spec);
+        if let Some(inbox) = inbox {
+            state.link.expect_inbox(stream, inbox);
+        }
         state.outlets.insert(stream, outlet.clone());
         peer.transmit(&mut state, now);
         drop(state);
@@ -130,6 +148,19 @@ impl RawSender {
         state.link.finish(self.shared.stream);
         drop(state);
         self.drained()
+    }
+
+    /// Waits until the receiver has taken the channel; which inbox it has, if it is durable.
+    pub(crate) async fn opened(&self) -> Result<Option<InboxId>, SendError> {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            match (self.refusal(), self.shared.outlet.inbox()) {
+                (Some(refusal), _) => Poll::Ready(Err(refusal)),
+                (None, Some(inbox)) => Poll::Ready(Ok(inbox)),
+                (None, None) => Poll::Pending,
+            }
+        })
+        .await
     }
 
     pub(crate) fn peer(&self) -> &Arc<Peer> {
@@ -284,9 +315,8 @@ impl<'a> Send<'a> {
                 format!("at-most-once confirms nothing beyond `sent`; `{until}` was asked for");
             return Err(SendError::Stage { what });
         }
-        if self.until == Stage::Synced {
-            let what = "`synced` needs a durable inbox, which is not built yet".to_owned();
-            return Err(SendError::Stage { what });
+        if self.until == Stage::Synced && self.tx.shared.outlet.inbox() == Some(None) {
+            return Err(SendError::not_durable());
         }
         Ok(())
     }

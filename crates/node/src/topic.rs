@@ -77,7 +77,7 @@ impl Topics {
             dedup_window: hub.config.dedup_window,
             held: None,
         };
-        let channel = match hub.channel(PUBLISH, config) {
+        let channel = match peer.hub.channel(PUBLISH, config, None) {
             Ok(channel) | Err(channel) => channel,
         };
         let rx = RawReceiver::new(&peer.hub, &channel, Ack::Auto);

@@ -46,7 +46,7 @@ pub use disk::{Disk, File, RealDisk, SimDisk};
 pub use error::{AppendError, OpenError, ReadError, SnapshotError, Unsynced};
 pub use inbox::{Inbox, KEYS_MAX, Kept, Known, MessageId, OWNER_INBOX, STREAMS_MAX, StreamKey};
 pub use log::Log;
-pub use outbox::{Lane, OWNER_OUTBOX, Outbox, Parcel};
+pub use outbox::{Lane, OWNER_OUTBOX, Outbox, Parcel, hash};
 pub use record::{Class, Entry, Lsn, Owner};
 pub use recovery::{Damage, Recovery, Snapshot, Torn};
 pub use store::{Durability, Store, Ticket};

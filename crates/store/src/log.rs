@@ -42,6 +42,8 @@ pub struct Log {
     /// Oldest first; the last one is written to.
     segments: VecDeque<Segment>,
     next_segment: Option<Segment>,
+    /// Somebody makes the next segment: nobody else may.
+    is_preparing: bool,
     group: u64,
     next_group: u64,
     next: u64,
@@ -135,10 +137,7 @@ impl Log {
 
     /// Whether there is room for this; asks for a new segment where that is needed to know.
     fn check_room(&mut self, len: u64, class: Class) -> Result<(), AppendError> {
-        let reserve = match class {
-            Class::Work => self.config.reserve_bytes.min(self.config.segment_bytes / 4),
-            Class::Drain => 0,
-        };
+        let reserve = self.reserve_bytes(class);
         let has_room = self.room() >= len + reserve;
         if has_room && !(self.is_full && class == Class::Work) {
             return Ok(());
@@ -308,11 +307,25 @@ impl Log {
     /// Whether the current segment is half full and there is no other.
     pub(crate) fn wants_segment(&self) -> bool {
         let is_half = self.segments.back().is_some_and(|current| current.end >= current.len / 2);
-        is_half && self.next_segment.is_none() && self.stopped.is_none() && !self.is_full
+        let is_there = self.next_segment.is_some() || self.is_preparing;
+        is_half && !is_there && self.stopped.is_none() && !self.is_full
+    }
+
+    /// Whether this much can be appended only once the segment is there that is being made.
+    pub(crate) fn must_wait(&self, entries: &[Entry<'_>]) -> bool {
+        let len: usize = entries.iter().map(|entry| record_len(entry.body_len())).sum();
+        self.is_preparing && self.room() < len as u64 + self.reserve_bytes(Class::Work)
+    }
+
+    fn reserve_bytes(&self, class: Class) -> u64 {
+        match class {
+            Class::Work => self.config.reserve_bytes.min(self.config.segment_bytes / 4),
+            Class::Drain => 0,
+        }
     }
 
     /// What to make in the background, if it is time: run it and hand the result to `prepared`.
-    pub(crate) fn wanted_segment(&self) -> Option<Plan> {
+    pub(crate) fn wanted_segment(&mut self) -> Option<Plan> {
         if !self.wants_segment() {
             return None;
         }
@@ -320,11 +333,13 @@ impl Log {
         if self.disk.free().is_ok_and(|free| free < len + self.config.free_bytes_min) {
             return None;
         }
+        self.is_preparing = true;
         Some(Plan { disk: Arc::clone(&self.disk), header: self.header_of_next(), len })
     }
 
     /// The background is done. A failure is no harm yet: appending will find it out.
     pub(crate) fn prepared(&mut self, made: io::Result<Segment>) {
+        self.is_preparing = false;
         let Ok(segment) = made else { return };
         if self.next_segment.is_none() && segment.index == self.header_of_next().segment {
             self.next_segment = Some(segment);

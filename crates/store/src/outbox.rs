@@ -13,6 +13,14 @@ const SEND: u8 = 1;
 const DONE: u8 = 2;
 const BOUND: u8 = 3;
 
+/// A number for a name, the same for ever (FNV-1a).
+#[must_use]
+pub fn hash(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// A message as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parcel<'a> {

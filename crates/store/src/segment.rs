@@ -189,6 +189,9 @@ pub(crate) fn scan(log: u64, segment: u64, bytes: &[u8], group: Option<u64>, nex
         scan.lose(at, later_at, header.filter(|_| later_at > at), &later, &intact);
         at = later_at;
     }
+    if scan.tail.is_none() && at < bytes.len() {
+        scan.tail = tail(bytes, at, None, Vec::new()); // too short for a group
+    }
     scan
 }
 

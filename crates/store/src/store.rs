@@ -137,6 +137,7 @@ impl Shared {
             let is_made = made.is_ok();
             state = self.lock();
             state.log.prepared(made);
+            self.changed.notify_all();
             if !is_made && !state.is_closing {
                 state = self.sleep(&self.grown, state);
             }
@@ -249,12 +250,15 @@ impl Store {
         class: Class,
     ) -> Result<(Lsn, Lsn, MutexGuard<'_, State>), AppendError> {
         let mut state = self.shared.lock();
-        while state.log.waiting_bytes() >= state.group_bytes_max && state.log.stopped().is_none() {
-            state = if state.is_syncing {
-                self.shared.sleep(&self.shared.changed, state)
+        while state.log.stopped().is_none() {
+            let is_over = state.log.waiting_bytes() >= state.group_bytes_max;
+            if state.log.must_wait(entries) || is_over && state.is_syncing {
+                state = self.shared.sleep(&self.shared.changed, state);
+            } else if is_over {
+                state = self.shared.flush(state);
             } else {
-                self.shared.flush(state)
-            };
+                break;
+            }
         }
         let first = state.log.append(entries, class)?;
         let last = Lsn(first.0 + (entries.len() as u64).saturating_sub(1));
@@ -325,6 +329,12 @@ impl Store {
     /// needs any record in it. Not remembered across openings: say it again after replaying.
     pub fn release(&self, owner: Owner, upto: Lsn) {
         self.shared.lock().log.release(owner, upto);
+    }
+
+    /// What tells when a record that was appended before is safe.
+    #[must_use]
+    pub fn ticket(&self, lsn: Lsn) -> Ticket {
+        Ticket::new(lsn, lsn, Arc::clone(&self.shared))
     }
 
     /// The last number that is flushed.

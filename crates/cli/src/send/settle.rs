@@ -235,7 +235,7 @@ impl Settling {
         let took = if good == 1 && !self.rtt.is_zero() { self.rtt } else { elapsed };
         let mut line = format!(
             "{} -> {}  {} {until} in {}",
-            self.choice.describe(),
+            self.choice.describe(false),
             self.destination,
             count(good, "message"),
             show_duration(took),

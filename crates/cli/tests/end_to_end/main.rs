@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod configuration;
+mod durable;
 mod holding;
 mod losses;
 mod queues;

@@ -22,6 +22,22 @@ fn of_address(error: &AddressError) -> Diagnosis {
 const INSIDE_RUNTIME: Diagnosis = row("E0901", "InsideRuntime", false, Fault::Caller);
 const CLOSED: Diagnosis = row("E0902", "Closed", false, Fault::Caller);
 
+fn of_store(error: &tidings_store::OpenError) -> Diagnosis {
+    use tidings_store::OpenError as Store;
+    match error {
+        Store::Held { .. } => row("E0706", "Held", true, Fault::Caller),
+        Store::Damaged(_) | Store::Alien { .. } => row("E0705", "Damaged", false, Fault::System),
+        _ => row("E0707", "Store", true, Fault::System),
+    }
+}
+
+impl SendError {
+    pub(crate) fn not_durable() -> Self {
+        let what = "the receiver has no durable inbox, so it cannot tell of `synced`".to_owned();
+        Self::Stage { what }
+    }
+}
+
 impl Diagnose for BindError {
     fn diagnosis(&self) -> Diagnosis {
         use tidings_transport::BindError as Transport;
@@ -56,6 +72,8 @@ impl Diagnose for OpenError {
             Self::NoChannel { .. } => row("E0110", "NoChannel", false, Fault::Caller),
             Self::Guarantee { .. } => row("E0301", "Guarantee", false, Fault::Caller),
             Self::Content { .. } => row("E0302", "Content", false, Fault::Caller),
+            Self::Store(error) => of_store(error),
+            Self::Damaged { .. } => row("E0705", "Damaged", false, Fault::System),
             Self::InsideRuntime => INSIDE_RUNTIME,
             Self::Closed => CLOSED,
         }
@@ -74,6 +92,7 @@ impl Diagnose for SendError {
             Self::CircuitOpen { .. } => row("E0207", "CircuitOpen", true, Fault::Peer),
             Self::Stage { .. } => row("E0304", "Stage", false, Fault::Caller),
             Self::Encode(_) => row("E0208", "Encode", false, Fault::Caller),
+            Self::Store { .. } => row("E0707", "Store", true, Fault::System),
             Self::InsideRuntime => INSIDE_RUNTIME,
             Self::Closed => CLOSED,
         }

@@ -1,14 +1,17 @@
 //! Channels to be configured before they are opened. What contradicts itself is refused there.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::{Delivery, Order, OutgoingSpec, Overflow};
+use tidings_core::{Delivery, InboxId, Order, OutgoingSpec, Overflow, Stage};
 use tidings_transport::Address;
 
 use super::{Node, Opening};
 use crate::channel::ChannelConfig;
+use crate::durable::OutboxBuilder;
 use crate::error::OpenError;
-use crate::hub::Purpose;
+use crate::hub::{Hub, Purpose};
 use crate::message::Ack;
 use crate::receiver::RawReceiver;
 use crate::sender::RawSender;
@@ -73,8 +76,8 @@ impl SenderBuilder {
         self
     }
 
-    /// Asks that exactly-once holds across restarts of either process; refused until durable
-    /// inboxes exist.
+    /// Asks that exactly-once holds across restarts of the receiver: one without a durable inbox is
+    /// refused. Across restarts of the sender as well it holds with an outbox.
     pub fn across_restarts(mut self) -> Self {
         self.is_across_restarts = true;
         self
@@ -86,10 +89,8 @@ impl SenderBuilder {
             return Err(OpenError::NoChannel { address: address.to_string() });
         }
         let refuse = |what: &str| Err(OpenError::Guarantee { what: what.to_owned() });
-        if self.is_across_restarts {
-            return refuse(
-                "exactly-once across restarts needs a durable inbox, which is not built yet",
-            );
+        if self.is_across_restarts && self.delivery != Delivery::ExactlyOnce {
+            return refuse("only exactly-once has something to keep across restarts");
         }
         if self.is_rendezvous && self.delivery == Delivery::AtMostOnce {
             return refuse("a rendezvous is confirmed; at-most-once confirms nothing");
@@ -109,6 +110,11 @@ impl SenderBuilder {
     }
 
     pub(crate) fn open_now(self) -> Result<RawSender, OpenError> {
+        self.open_to(None)
+    }
+
+    /// As `open_now`; an earlier life has sent to this inbox, and only that one will do.
+    pub(crate) fn open_to(self, inbox: Option<InboxId>) -> Result<RawSender, OpenError> {
         let address = self.check()?;
         let peer = self.node.hub().peer_at(&address);
         let spec = OutgoingSpec {
@@ -122,7 +128,29 @@ impl SenderBuilder {
             capacity_bytes: self.capacity_bytes,
             overflow: self.overflow,
         };
-        Ok(RawSender::open(self.node.hub(), &peer, spec, self.timeout))
+        let is_across = (self.is_across_restarts, inbox);
+        Ok(RawSender::open_across(self.node.hub(), &peer, spec, self.timeout, is_across))
+    }
+
+    /// With an outbox in this directory: what is accepted is on the disk first, and is sent from
+    /// there in this life or the next.
+    pub fn outbox(mut self, folder: impl AsRef<Path>) -> OutboxBuilder {
+        // Where both ends remember, nothing less will do.
+        self.is_across_restarts |= self.delivery == Delivery::ExactlyOnce;
+        let folder = folder.as_ref().to_owned();
+        OutboxBuilder { sender: self, folder, until: Stage::Synced }
+    }
+
+    pub(crate) fn destination(&self) -> Result<String, OpenError> {
+        Ok(self.check()?.to_string())
+    }
+
+    pub(crate) fn delivery_asked(&self) -> Delivery {
+        self.delivery
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        self.node.hub()
     }
 }
 
@@ -141,9 +169,19 @@ pub struct ReceiverBuilder {
     pub(super) attempts_max: u32,
     pub(super) dedup_window: Duration,
     pub(super) held: Option<String>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl ReceiverBuilder {
+    /// Stores each message in this directory, with the mark that it was there, before it is
+    /// acknowledged: exactly-once then holds across restarts, and what was received and not
+    /// processed is handed out again in the next life. Several channels of a node may share a
+    /// directory; another process may not have it open.
+    pub fn durable(mut self, folder: impl AsRef<Path>) -> Self {
+        self.folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
     /// How long an idempotency key is remembered at least, on exactly-once channels. Default a day.
     pub fn dedup_window(mut self, dedup_window: Duration) -> Self {
         self.dedup_window = dedup_window;
@@ -201,6 +239,11 @@ impl ReceiverBuilder {
         if hub.is_closing() {
             return Err(OpenError::Closed);
         }
+        if self.is_rendezvous && self.folder.is_some() {
+            let what = "a durable channel stores messages; it takes no rendezvous".to_owned();
+            return Err(OpenError::Guarantee { what });
+        }
+        let depot = self.folder.as_ref().map(|folder| hub.depots.open(folder)).transpose()?;
         let config = ChannelConfig {
             purpose,
             content: self.content.clone(),
@@ -211,7 +254,8 @@ impl ReceiverBuilder {
             dedup_window: self.dedup_window,
             held: self.held,
         };
-        let channel = hub.channel(&self.channel, config).map_err(|channel| OpenError::Content {
+        let opened = hub.channel(&self.channel, config, depot.as_ref());
+        let channel = opened.map_err(|channel| OpenError::Content {
             channel: self.channel.clone(),
             want: if self.content.is_empty() { "bytes".to_owned() } else { self.content.clone() },
             have: channel.config.content.clone(),

@@ -108,7 +108,14 @@ impl Close {
             if !is_worth_waiting || hub.clock.now() >= deadline {
                 confirm(&hub, deadline).await;
                 let unsettled = hub.peers().iter().flat_map(|peer| peer.unsettled()).collect();
-                let tasks = hub.lock().tasks.clone();
+                let (tasks, channels) = {
+                    let inner = hub.lock();
+                    (inner.tasks.clone(), inner.channels.values().cloned().collect::<Vec<_>>())
+                };
+                for desk in channels.iter().filter_map(|channel| channel.desk.as_ref()) {
+                    desk.flush().await;
+                }
+                drop(channels);
                 stop(&hub);
                 // A place is free when the last task has let go of its socket.
                 let mut looks = 100;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_core::{Link, LostCause, Outbox, Output, Place, Time, Verdict};
+use tidings_core::{InboxId, Link, LostCause, Outbox, Output, Place, RefuseCode, Time, Verdict};
+use tidings_store::StreamKey;
 
 use super::{Feed, Outstanding, Peer, State};
 use crate::channel::Channel;
+use crate::durable::Arrival;
 use crate::hub::Purpose;
 use crate::run::Run;
 
@@ -58,7 +60,8 @@ impl Peer {
                 }
             }
             Output::Withdraw { stream, seq } => self.withdraw(state, now, stream, seq),
-            Output::Opened { stream, .. } | Output::Progress { stream } => {
+            Output::Opened { stream, inbox } => self.opened(state, now, stream, inbox),
+            Output::Progress { stream } => {
                 if let Some(outlet) = state.outlets.get(&stream) {
                     outlet.wake();
                 }
@@ -110,6 +113,27 @@ impl Peer {
         let Some(me) = self.me.upgrade() else { return };
         let Some(feed) = state.feeds.get_mut(&stream) else { return };
         let Some(channel) = feed.channel.clone() else { return };
+        if let Some(desk) = &channel.desk {
+            let node = state.identity.as_ref().map_or(0, |identity| identity.node);
+            let life = u128::from(state.peer_state) << 32;
+            let key = StreamKey { node, stream: life | u128::from(stream) };
+            let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
+            let (base, count, attempt) = (run.1, run.2, run.3);
+            let (peer, at) = (me, now);
+            desk.arrived(Arrival {
+                peer,
+                stream,
+                key,
+                from,
+                base,
+                count,
+                attempt,
+                bytes,
+                at,
+                is_awaited,
+            });
+            return;
+        }
         let mut spare = feed.spare.pop();
         let renewed = spare.as_mut().and_then(Arc::get_mut).map(|spare| {
             spare.renew((run.1, run.2, run.3), bytes.clone(), now, is_awaited);
@@ -131,6 +155,41 @@ impl Peer {
         if channel.config.purpose == Purpose::Request && channel.receivers() == 0 {
             self.hub.runtime.spawn(async move { channel.turn_away() });
         }
+    }
+
+    /// The receiver has taken a stream of ours. It may have to be one that remembers.
+    fn opened(&self, state: &mut State, now: Time, stream: u32, inbox: Option<InboxId>) {
+        let Some(outlet) = state.outlets.get(&stream).cloned() else { return };
+        if inbox.is_none() && outlet.is_across_restarts {
+            let text = "exactly-once across restarts needs a receiver with a durable inbox";
+            outlet.refused(RefuseCode::Guarantee, text.to_owned());
+            let State { link, outbox, .. } = &mut *state;
+            link.abandon(stream, outbox);
+            self.dispatch(state, now, None);
+            return;
+        }
+        outlet.opened(inbox);
+    }
+
+    /// Messages are on the disk: they are taken, and their sender may forget them.
+    pub fn stored(&self, stream: u32, base: u64, count: u32, bytes: u64, is_settled: bool) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.link.take(now, stream, base, count, bytes);
+        if is_settled && count > 0 {
+            state.link.settle(now, stream, base..=base + u64::from(count) - 1);
+        }
+        state.link.hurry(stream);
+        self.transmit(&mut state, now);
+    }
+
+    /// The same where there is no room yet for more of them.
+    pub fn settled(&self, stream: u32, base: u64, count: u32) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.link.settle(now, stream, base..=base + u64::from(count) - 1);
+        state.link.hurry(stream);
+        self.transmit(&mut state, now);
     }
 
     fn withdraw(&self, state: &mut State, now: Time, stream: u32, seq: u64) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use tidings_core::{Outcome, OutgoingSpec, RefuseCode};
+use tidings_core::{InboxId, Outcome, OutgoingSpec, RefuseCode};
 
 use crate::error::SendError;
 
@@ -18,6 +18,8 @@ pub(crate) struct Outlet {
     pub destination: String,
     pub spec: OutgoingSpec,
     pub failed: AtomicU64,
+    /// Only a receiver with a durable inbox will do.
+    pub is_across_restarts: bool,
     is_refused: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -28,13 +30,16 @@ struct Inner {
     watched: BTreeMap<u64, Option<Outcome>>,
     failures: VecDeque<(u64, Outcome)>,
     refusal: Option<(RefuseCode, String)>,
+    /// The receiver's inbox, once it has taken the stream; `None` inside if it is not durable.
+    opened: Option<Option<InboxId>>,
 }
 
 impl Outlet {
-    pub fn new(destination: String, spec: OutgoingSpec) -> Self {
+    pub fn new(destination: String, spec: OutgoingSpec, is_across_restarts: bool) -> Self {
         Self {
             destination,
             spec,
+            is_across_restarts,
             failed: AtomicU64::new(0),
             is_refused: AtomicBool::new(false),
             inner: Mutex::new(Inner::default()),
@@ -74,6 +79,17 @@ impl Outlet {
         for waker in inner.wakers.drain(..) {
             waker.wake();
         }
+    }
+
+    /// The receiver has taken the stream.
+    pub fn opened(&self, inbox: Option<InboxId>) {
+        self.inner().opened = Some(inbox);
+        self.wake();
+    }
+
+    /// The receiver's inbox, once it has taken the stream.
+    pub(super) fn inbox(&self) -> Option<Option<InboxId>> {
+        self.inner().opened
     }
 
     pub fn refused(&self, code: RefuseCode, text: String) {

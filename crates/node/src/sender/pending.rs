@@ -49,6 +49,9 @@ impl Pending {
         }
         let stage = shared.peer.lock().link.stage(shared.stream, self.ticket);
         match stage {
+            _ if self.until == Stage::Synced && shared.outlet.inbox() == Some(None) => {
+                Poll::Ready(Err(SendError::not_durable()))
+            }
             Some((stage, seq)) if stage >= self.until => receipt(stage, seq),
             Some(_) => Poll::Pending,
             // Settled, or ended between the two looks.
@@ -56,6 +59,12 @@ impl Pending {
                 Some(outcome) => Poll::Ready(Err(self.failure(tx, outcome))),
                 None if shared.outlet.spec.delivery == Delivery::AtMostOnce => {
                     receipt(Stage::Sent, self.ticket)
+                }
+                // A durable inbox settles what nobody waits for further once it is on its disk.
+                None if self.until <= Stage::Synced
+                    && shared.outlet.inbox().flatten().is_some() =>
+                {
+                    receipt(Stage::Synced, self.ticket)
                 }
                 None => receipt(Stage::Processed, self.ticket),
             },

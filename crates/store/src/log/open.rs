@@ -96,6 +96,7 @@ impl Log {
             words,
             segments: found.segments,
             next_segment: None,
+            is_preparing: false,
             group: found.group,
             next_group: found.group_max.max(words.synced_group) + 1,
             next,
@@ -263,7 +264,7 @@ impl<'a> Walk<'a> {
         let is_gap = self.group.is_none() && (is_emptied || index != self.expected);
         self.expected = index + 1;
         if is_skipped && let Some(first) = self.first_group(&segment).map_err(failed)? {
-            if is_gap {
+            if is_gap || self.group.is_some_and(|group| group != first.before) {
                 found.miss(&place, first.first);
             }
             self.skip(segment, &first, found);
@@ -298,6 +299,7 @@ impl<'a> Walk<'a> {
         found.next_max = found.next;
         found.group_max = first.number;
         self.group = None; // what it ends with is not known
+        self.open_end = None;
     }
 
     fn join(&mut self, mut segment: Segment, scan: &mut Scan, place: &str, found: &mut Found) {
@@ -396,7 +398,7 @@ impl Found {
     fn miss(&mut self, place: &str, first: u64) {
         let lsns = self.next.max(self.words.first)..=first - 1;
         let (place, bytes) = (place.to_owned(), 0..0);
-        self.damage.push(Damage { place, bytes, lsns, detail: "the file before it is missing" });
+        self.damage.push(Damage { place, bytes, lsns, detail: "what lies before it is missing" });
     }
 }
 

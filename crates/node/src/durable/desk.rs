@@ -1,0 +1,527 @@
+//! The desk of a durable channel: what arrives is stored, then acknowledged and handed out; what was
+//! processed is noted, then told to its sender. One task does it, a batch a flush.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tidings_core::{InboxId, Time, Verdict};
+use tidings_store::{
+    AppendError, Class, Inbox, Kept as Stored, Known, Lsn, MessageId, OWNER_INBOX, StreamKey,
+    Ticket,
+};
+use tidings_wire::Record;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::Depot;
+use super::depot::{Draft, Index};
+use crate::channel::Channel;
+use crate::hub::Hub;
+use crate::peer::Peer;
+use crate::run::Run;
+
+/// Events that one flush covers.
+const BATCH_MAX: usize = 256;
+/// How often a full disk is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// See the file's first line.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub depot: Arc<Depot>,
+    events: UnboundedSender<Event>,
+    window: Duration,
+}
+
+/// Where a stored message is, in a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub desk: Arc<Desk>,
+    /// The first message's record; the others follow.
+    pub first: Lsn,
+    pub from: Arc<str>,
+}
+
+/// Messages that a link has delivered: bounded by the credit that it was granted.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub peer: Arc<Peer>,
+    pub stream: u32,
+    pub key: StreamKey,
+    pub from: String,
+    pub base: u64,
+    pub count: u32,
+    pub attempt: u32,
+    pub bytes: Bytes,
+    pub at: Time,
+    /// The sender waits for them to be taken or processed, not only for the disk.
+    pub is_awaited: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrived(Arrival),
+    /// The application has processed these.
+    Done(Lsn),
+    /// They are noted as processed already, by a transaction.
+    Committed(Vec<Lsn>),
+    /// The application will not process this.
+    Judged(Lsn, Verdict, String),
+    /// Somebody waits for everything before this.
+    Flush(oneshot::Sender<()>),
+}
+
+/// A message whose sender waits to hear that it was processed.
+#[derive(Debug)]
+struct Owed {
+    peer: Weak<Peer>,
+    stream: u32,
+    seq: u64,
+    bytes: u64,
+}
+
+/// Messages of an arrival that are new, side by side.
+struct Piece {
+    base: u64,
+    count: u32,
+    bytes: Bytes,
+    first: Lsn,
+}
+
+/// What is to be done once a batch is on the disk.
+#[derive(Default)]
+struct Outcome {
+    ticket: Option<Ticket>,
+    handed_out: Vec<(Arrival, Vec<Piece>)>,
+    processed: Vec<Lsn>,
+    judged: Vec<(Lsn, Verdict, String)>,
+    flushed: Vec<oneshot::Sender<()>>,
+}
+
+/// The task's own memory.
+struct Worker {
+    hub: Weak<Hub>,
+    channel: Weak<Channel>,
+    desk: Weak<Desk>,
+    owed: BTreeMap<Lsn, Vec<Owed>>,
+    /// What is handed out and not processed.
+    backlog: BTreeSet<Lsn>,
+    /// Taken, but not yet told, because the backlog is at its bound.
+    held: VecDeque<(Weak<Peer>, u32, u64, u32, u64)>,
+    /// What found the disk full.
+    stalled: VecDeque<Arrival>,
+    /// A stand-in for each sender, so that what it sent outlives its connection.
+    stands: BTreeMap<String, Arc<Peer>>,
+}
+
+impl Desk {
+    pub fn open(depot: Arc<Depot>, window: Duration) -> (Arc<Self>, Queue) {
+        let (events, queue) = unbounded_channel();
+        (Arc::new(Self { depot, events, window }), Queue(queue))
+    }
+
+    pub fn id(&self) -> InboxId {
+        self.depot.id
+    }
+
+    pub fn arrived(&self, arrival: Arrival) {
+        // If the task is gone, the node is closing: the sender keeps it.
+        let _ = self.events.send(Event::Arrived(arrival));
+    }
+
+    pub fn done(&self, lsn: Lsn) {
+        let _ = self.events.send(Event::Done(lsn));
+    }
+
+    pub fn committed(&self, lsns: Vec<Lsn>) {
+        let _ = self.events.send(Event::Committed(lsns));
+    }
+
+    pub fn judge(&self, lsn: Lsn, verdict: Verdict, why: &str) {
+        let _ = self.events.send(Event::Judged(lsn, verdict, why.to_owned()));
+    }
+
+    pub fn is_waiting(&self, lsn: Lsn) -> bool {
+        self.depot.index().inbox.is_waiting(lsn)
+    }
+
+    /// Waits until everything that was done so far is noted on the disk.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.events.send(Event::Flush(done)).is_ok() {
+            let _ = wait.await; // it answers, or it is gone
+        }
+    }
+}
+
+/// The desk's events, for its task.
+pub(crate) struct Queue(UnboundedReceiver<Event>);
+
+/// Serves a durable channel as long as its desk is there. First what an earlier life has left.
+pub(crate) async fn serve(hub: Weak<Hub>, channel: Weak<Channel>, desk: Weak<Desk>, queue: Queue) {
+    let mut queue = queue.0;
+    let mut worker = Worker {
+        hub,
+        channel,
+        desk,
+        owed: BTreeMap::new(),
+        backlog: BTreeSet::new(),
+        held: VecDeque::new(),
+        stalled: VecDeque::new(),
+        stands: BTreeMap::new(),
+    };
+    worker.hand_out_the_old();
+    let mut batch = Vec::new();
+    loop {
+        if worker.stalled.is_empty() {
+            if queue.recv_many(&mut batch, BATCH_MAX).await == 0 {
+                return;
+            }
+        } else {
+            let waited = tokio::time::timeout(RETRY, queue.recv_many(&mut batch, BATCH_MAX)).await;
+            if waited == Ok(0) {
+                return;
+            }
+        }
+        if worker.handle(&mut batch).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    /// One batch; `None` when the desk is gone or its log has stopped.
+    async fn handle(&mut self, batch: &mut Vec<Event>) -> Option<()> {
+        let desk = self.desk.upgrade()?;
+        let mut outcome = Outcome::default();
+        let stalled = std::mem::take(&mut self.stalled);
+        for event in stalled.into_iter().map(Event::Arrived).chain(batch.drain(..)) {
+            if self.note(&desk, event, &mut outcome).is_err() {
+                return self.give_up();
+            }
+        }
+        if let Some(ticket) = outcome.ticket.take()
+            && ticket.await.is_err()
+        {
+            return self.give_up();
+        }
+        for (arrival, pieces) in outcome.handed_out {
+            self.hand_out(&desk, arrival, pieces);
+        }
+        for lsn in outcome.processed {
+            self.settle(lsn);
+        }
+        for (lsn, verdict, why) in outcome.judged {
+            for owed in self.owed.remove(&lsn).unwrap_or_default() {
+                if let Some(peer) = owed.peer.upgrade() {
+                    peer.judge(owed.stream, owed.seq, verdict, &why);
+                }
+            }
+            self.settle(lsn);
+        }
+        self.let_in();
+        for flushed in outcome.flushed {
+            let _ = flushed.send(());
+        }
+        if desk.depot.wants_snapshot() {
+            let depot = desk.depot.clone();
+            let _ = tokio::task::spawn_blocking(move || depot.save()).await;
+        }
+        Some(())
+    }
+
+    /// The log has stopped: nothing more can be promised, and nothing is acknowledged.
+    fn give_up(&self) -> Option<()> {
+        if let Some(channel) = self.channel.upgrade() {
+            channel.close();
+        }
+        None
+    }
+
+    /// Writes what an event says; the flush comes later.
+    fn note(
+        &mut self,
+        desk: &Arc<Desk>,
+        event: Event,
+        outcome: &mut Outcome,
+    ) -> Result<(), AppendError> {
+        match event {
+            Event::Arrived(arrival) if !self.stalled.is_empty() => self.stalled.push_back(arrival),
+            Event::Arrived(arrival) => match self.store(desk, &arrival, outcome) {
+                Ok(pieces) => outcome.handed_out.push((arrival, pieces)),
+                Err(AppendError::Full) => self.stalled.push_back(arrival),
+                Err(error) => return Err(error),
+            },
+            Event::Done(lsn) => {
+                self.finish(desk, lsn, outcome)?;
+                outcome.processed.push(lsn);
+            }
+            Event::Committed(lsns) => outcome.processed.extend(lsns),
+            Event::Judged(lsn, verdict, why) => {
+                self.finish(desk, lsn, outcome)?;
+                outcome.judged.push((lsn, verdict, why));
+            }
+            Event::Flush(done) => outcome.flushed.push(done),
+        }
+        Ok(())
+    }
+
+    fn finish(&self, desk: &Desk, lsn: Lsn, outcome: &mut Outcome) -> Result<(), AppendError> {
+        let mut index = desk.depot.index();
+        if index.inbox.is_waiting(lsn) {
+            let draft = Draft::inbox(Inbox::done(&[lsn]));
+            outcome.ticket = Some(desk.depot.append(&mut index, &[draft], Class::Drain)?);
+        }
+        Ok(())
+    }
+
+    /// Stores the messages of an arrival that are new, with their marks, in one commit.
+    fn store(
+        &mut self,
+        desk: &Arc<Desk>,
+        arrival: &Arrival,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Piece>, AppendError> {
+        let channel = self.channel.upgrade().map(|channel| channel.name.clone());
+        let channel = channel.unwrap_or_default();
+        let mut guard = desk.depot.index();
+        let index = &mut *guard;
+        desk.rotate_keys(index)?;
+        let mut found: Vec<Found<'_>> = Vec::new();
+        let mut at = 0;
+        for seq in arrival.base..arrival.base + u64::from(arrival.count) {
+            let Ok((record, next)) = Record::decode(&arrival.bytes, at) else { break };
+            let id = id_of(arrival, seq, record.meta.headers);
+            let mut known = index.inbox.look(&id, &channel, record.meta.key);
+            let is_same = |other: &Found<'_>| {
+                other.known == Known::New
+                    && !record.meta.key.is_empty()
+                    && other.key == record.meta.key
+            };
+            if known == Known::New && found.iter().any(is_same) {
+                known = Known::Repeat;
+            }
+            found.push(Found { id, seq, known, range: (at, next), key: record.meta.key });
+            at = next;
+        }
+        let drafts: Vec<Draft<'_>> =
+            found.iter().filter_map(|found| found.draft(&channel, arrival)).collect();
+        let ticket = if drafts.is_empty() {
+            None
+        } else {
+            Some(desk.depot.append(index, &drafts, Class::Work)?)
+        };
+        let mut lsn = ticket.as_ref().map_or(0, |ticket| ticket.lsn().0);
+        let mut pieces: Vec<Piece> = Vec::new();
+        for found in &found {
+            let is_next = |piece: &&mut Piece| {
+                piece.base + u64::from(piece.count) == found.seq
+                    && piece.first.0 + u64::from(piece.count) == lsn
+            };
+            match found.known {
+                Known::New => {
+                    self.owe(arrival, found, Lsn(lsn));
+                    let (start, end) = found.range;
+                    match pieces.last_mut().filter(is_next) {
+                        Some(piece) => {
+                            piece.count += 1;
+                            let begun = end - start + piece.bytes.len();
+                            piece.bytes = arrival.bytes.slice(end - begun..end);
+                        }
+                        None => {
+                            let bytes = arrival.bytes.slice(start..end);
+                            pieces.push(Piece {
+                                base: found.seq,
+                                count: 1,
+                                bytes,
+                                first: Lsn(lsn),
+                            });
+                        }
+                    }
+                    lsn += 1;
+                }
+                Known::Repeat => lsn += 1,
+                Known::Waiting(kept) => self.owe(arrival, found, kept),
+                Known::Done => {}
+                Known::KeysFull => {
+                    let why = "too many keys";
+                    arrival.peer.judge(arrival.stream, found.seq, Verdict::DedupFull, why);
+                }
+            }
+        }
+        if ticket.is_some() {
+            outcome.ticket = ticket;
+        }
+        Ok(pieces)
+    }
+
+    /// Its sender wants to hear when this message is processed.
+    fn owe(&mut self, arrival: &Arrival, found: &Found<'_>, lsn: Lsn) {
+        if arrival.is_awaited {
+            let peer = Arc::downgrade(&arrival.peer);
+            let bytes = (found.range.1 - found.range.0) as u64;
+            let owed = Owed { peer, stream: arrival.stream, seq: found.seq, bytes };
+            self.owed.entry(lsn).or_default().push(owed);
+        }
+    }
+
+    /// It is on the disk: the sender may forget it, and the application may have it.
+    fn hand_out(&mut self, desk: &Arc<Desk>, arrival: Arrival, pieces: Vec<Piece>) {
+        let Some(channel) = self.channel.upgrade() else { return };
+        let (base, count) = (arrival.base, arrival.count);
+        if arrival.is_awaited {
+            // What was processed before is told now; the rest when it is.
+            let waits: Vec<u64> = self.owed.values().flatten().map(|owed| owed.seq).collect();
+            for seq in (base..base + u64::from(count)).filter(|seq| !waits.contains(seq)) {
+                arrival.peer.stored(arrival.stream, seq, 1, 0, true);
+            }
+        } else {
+            let bytes = arrival.bytes.len() as u64;
+            let is_room = self.backlog.len() < channel.config.capacity as usize;
+            if is_room {
+                arrival.peer.stored(arrival.stream, base, count, bytes, true);
+            } else {
+                arrival.peer.settled(arrival.stream, base, count);
+                let peer = Arc::downgrade(&arrival.peer);
+                self.held.push_back((peer, arrival.stream, base, count, bytes));
+            }
+        }
+        for piece in pieces {
+            let last = piece.first.0 + u64::from(piece.count);
+            self.backlog.extend((piece.first.0..last).map(Lsn));
+            let head = (piece.base, piece.count, arrival.attempt);
+            self.push(desk, &channel, &arrival.from, head, piece.bytes, piece.first, arrival.at);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "it is one message's whole story")]
+    fn push(
+        &mut self,
+        desk: &Arc<Desk>,
+        channel: &Arc<Channel>,
+        from: &str,
+        (base, count, attempt): (u64, u32, u32),
+        bytes: Bytes,
+        first: Lsn,
+        at: Time,
+    ) {
+        let Some(stand) = self.stand(channel, from) else { return };
+        let kept = Kept { desk: desk.clone(), first, from: Arc::from(from) };
+        let parties = (stand, channel.clone());
+        let hints = (false, false, false);
+        let run = Run::new(parties, (0, base, count, attempt), bytes, at, hints).kept(kept);
+        channel.push(Arc::new(run));
+    }
+
+    /// Who stands for a sender in the channel.
+    fn stand(&mut self, channel: &Arc<Channel>, from: &str) -> Option<Arc<Peer>> {
+        let hub = self.hub.upgrade()?;
+        if let Some(stand) = self.stands.get(from) {
+            return Some(stand.clone());
+        }
+        if self.stands.len() >= hub.config.peers_max
+            && let Some(stand) = self.stands.values().next()
+        {
+            return Some(stand.clone()); // its name is in the run as well
+        }
+        let stand = Peer::new(&hub, from.to_owned(), 0, false);
+        channel.feed(&stand, from.to_owned(), 0, false);
+        self.stands.insert(from.to_owned(), stand.clone());
+        Some(stand)
+    }
+
+    /// A message is processed, and that is on the disk.
+    fn settle(&mut self, lsn: Lsn) {
+        self.backlog.remove(&lsn);
+        for owed in self.owed.remove(&lsn).unwrap_or_default() {
+            if let Some(peer) = owed.peer.upgrade() {
+                peer.stored(owed.stream, owed.seq, 1, owed.bytes, true);
+            }
+        }
+    }
+
+    /// Senders may go on as far as there is room.
+    fn let_in(&mut self) {
+        let capacity = self.channel.upgrade().map_or(0, |channel| channel.config.capacity);
+        while self.backlog.len() < capacity as usize
+            && let Some((peer, stream, base, count, bytes)) = self.held.pop_front()
+        {
+            if let Some(peer) = peer.upgrade() {
+                peer.stored(stream, base, count, bytes, true);
+            }
+        }
+    }
+
+    /// What an earlier life has stored and not processed.
+    fn hand_out_the_old(&mut self) {
+        let (Some(desk), Some(channel)) = (self.desk.upgrade(), self.channel.upgrade()) else {
+            return;
+        };
+        let old: Vec<Lsn> = {
+            let index = desk.depot.index();
+            let mine = index.inbox.waiting().filter(|(_, name)| *name == channel.name);
+            mine.map(|(lsn, _)| lsn).collect()
+        };
+        let Some(now) = self.hub.upgrade().map(|hub| hub.clock.now()) else { return };
+        for lsn in old {
+            let Ok(body) = desk.depot.store.read(lsn) else { continue };
+            let Some(kept) = Inbox::parse(&body) else { continue };
+            let record = body.slice_ref(kept.record);
+            let from = kept.from.to_owned();
+            self.backlog.insert(lsn);
+            self.push(&desk, &channel, &from, (kept.id.seq, 1, 2), record, lsn, now);
+        }
+    }
+}
+
+impl Desk {
+    /// Begins a new generation of keys when the present one has lasted its window.
+    fn rotate_keys(&self, index: &mut Index) -> Result<(), AppendError> {
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let (since, window) = (index.inbox.keys_since_ms(), self.window.as_millis() as u64);
+        // A clock that has gone back makes a generation longer, never shorter.
+        if since == 0 || now >= since.saturating_add(window) {
+            let draft = Draft::inbox(Inbox::rotate(now.max(1)));
+            drop(self.depot.append(index, &[draft], Class::Drain)?);
+        }
+        Ok(())
+    }
+}
+
+/// One message of an arrival.
+struct Found<'a> {
+    id: MessageId,
+    seq: u64,
+    known: Known,
+    range: (usize, usize),
+    key: &'a [u8],
+}
+
+impl Found<'_> {
+    fn draft<'a>(&self, channel: &str, arrival: &'a Arrival) -> Option<Draft<'a>> {
+        let (start, end) = self.range;
+        match self.known {
+            Known::New => {
+                let record = &arrival.bytes[start..end];
+                let from = &arrival.from;
+                let kept = Stored { id: self.id, channel, from, key: self.key, record };
+                Some(Draft { owner: OWNER_INBOX, head: Inbox::message(&kept), tail: record })
+            }
+            Known::Repeat => Some(Draft::inbox(Inbox::repeat(&self.id))),
+            Known::Waiting(_) | Known::Done | Known::KeysFull => None,
+        }
+    }
+}
+
+/// Which message it is, for ever: by its sender's outbox, or by this life of its sender.
+fn id_of(arrival: &Arrival, seq: u64, headers: &[u8]) -> MessageId {
+    match crate::headers::outbox(headers) {
+        Some((node, stream, seq, base)) => {
+            MessageId { stream: StreamKey { node, stream }, seq, base }
+        }
+        None => MessageId { stream: arrival.key, seq, base: 1 },
+    }
+}
