@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
 use crate::peer::{Peer, State};
+use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
 
@@ -90,7 +91,7 @@ pub(crate) struct Hub {
     pub may_spin: bool,
     pub is_closing: AtomicBool,
     /// The queues that this node keeps.
-    pub queues: Option<Arc<crate::queue::Host>>,
+    pub queues: Option<Arc<Host>>,
     /// Whether some destination has failed, ever.
     has_breakers: AtomicBool,
     inner: Mutex<Inner>,
@@ -144,7 +145,7 @@ impl Hub {
     pub fn new(
         config: NodeConfig,
         runtime: tokio::runtime::Handle,
-        queues: Option<Arc<crate::queue::Host>>,
+        queues: Option<Arc<Host>>,
     ) -> Self {
         let node = u128::from(entropy()) << 64 | u128::from(entropy());
         let name = config.name.clone();

@@ -188,7 +188,7 @@ impl Queue {
         let queue = self.clone();
         Opening::new(async move {
             match queue.ask(Ask::Config { queue: queue.name.clone() }).await? {
-                Answer::Config(config) => Ok(config),
+                Answer::Config(config) => Ok(*config),
                 other => Err(unexpected(&other)),
             }
         })
