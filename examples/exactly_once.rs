@@ -1,4 +1,5 @@
 //! Exactly once, within the lives of both processes: what the network repeats is handed over once.
+//! For more than their lives see `transfers.rs`.
 //! The key goes with the message, so that whoever acts on it can recognise a repeat as well.
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ async fn main() -> Result<()> {
     let shop = Node::builder().name("shop").start().await?;
     let tx = shop
         .sender::<Payment>("inproc://billing/payments")
-        .delivery(Delivery::ExactlyOnce) // across restarts it is refused: nothing is durable yet
+        .delivery(Delivery::ExactlyOnce) // across restarts: see transfers.rs
         .open()
         .await?;
     for (id, cents) in [("p-1", 990), ("p-2", 10)] {

@@ -162,7 +162,9 @@ impl Channel {
             let why = format!("given up after {} attempts", again.attempt);
             if let Some(kept) = &again.run.kept {
                 let lsn = Lsn(kept.first.0 + u64::from(again.index));
-                kept.desk.judge(lsn, Verdict::AttemptsExhausted, &why);
+                if let Some(desk) = kept.desk.upgrade() {
+                    desk.judge(lsn, Verdict::AttemptsExhausted, &why);
+                }
                 return;
             }
             again.run.peer.judge(again.run.stream, seq, Verdict::AttemptsExhausted, &why);
@@ -303,6 +305,11 @@ impl Channel {
     pub fn close(&self) {
         let mut inbox = self.inbox();
         inbox.is_closed = true;
+        if self.desk.is_some() {
+            // What is stored and not processed comes again in the next life.
+            inbox.feeds.clear();
+            inbox.again.clear();
+        }
         wake(&mut inbox);
     }
 }

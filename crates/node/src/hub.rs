@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tidings_core::{
     Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
-    Time, close_code,
+    Time,
 };
 use tidings_transport::{Address, Listener, Options};
 
@@ -17,10 +18,14 @@ use crate::channel::{Channel, ChannelConfig};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
+use crate::error::OpenError;
 use crate::peer::{Peer, State};
 use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
+
+/// How long a data directory may be held by who is just letting go of it.
+const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// What a stream is for. Travels as a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,20 +132,6 @@ pub(crate) fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// What a close code means, for people.
-pub(crate) fn close_text(code: u16) -> String {
-    match code {
-        close_code::GOODBYE => "the peer has closed the connection".to_owned(),
-        close_code::VERSION => "the peer speaks another version".to_owned(),
-        close_code::MALFORMED => "the peer could not read what we sent".to_owned(),
-        close_code::BUSY => "the peer has too many connections".to_owned(),
-        close_code::NO_SESSION => "the peer does not know this session".to_owned(),
-        close_code::REPLACED => "another connection has taken over".to_owned(),
-        close_code::TIMEOUT => "the handshake took too long".to_owned(),
-        other => format!("the peer closed the connection with code {other}"),
-    }
-}
-
 impl Hub {
     pub fn new(
         config: NodeConfig,
@@ -190,6 +181,21 @@ impl Hub {
 
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// The depot of a directory. One that is just being closed is waited for.
+    pub async fn depot(&self, folder: &Path) -> Result<Arc<Depot>, OpenError> {
+        let deadline = self.clock.now().after(HELD_FOR);
+        loop {
+            match self.depots.open(folder) {
+                Err(OpenError::Store(tidings_store::OpenError::Held { .. }))
+                    if self.clock.now() < deadline =>
+                {
+                    self.nap(Duration::from_millis(5)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     pub fn instant_after(&self, timeout: Duration) -> Option<Instant> {

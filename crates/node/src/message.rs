@@ -78,9 +78,9 @@ impl RawMessage {
     }
 
     /// Its inbox and its place there, if the channel is durable.
-    pub(crate) fn kept(&self) -> Option<(&Arc<Desk>, Lsn)> {
+    pub(crate) fn kept(&self) -> Option<(Arc<Desk>, Lsn)> {
         let kept = self.run.kept.as_ref()?;
-        Some((&kept.desk, Lsn(kept.first.0 + u64::from(self.index))))
+        Some((kept.desk.upgrade()?, Lsn(kept.first.0 + u64::from(self.index))))
     }
 
     /// Begins a transaction: what is written in it, what is sent in it and the mark that this message

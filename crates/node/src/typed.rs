@@ -267,6 +267,12 @@ impl<T: DeserializeOwned> TypedReceiver<T> {
         self
     }
 
+    /// See [`ReceiverBuilder::durable`].
+    pub fn durable(mut self, folder: impl AsRef<std::path::Path>) -> Self {
+        self.raw = self.raw.durable(folder);
+        self
+    }
+
     /// See [`ReceiverBuilder::capacity`].
     pub fn capacity(mut self, capacity: u32) -> Self {
         self.raw = self.raw.capacity(capacity);

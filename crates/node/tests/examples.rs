@@ -39,6 +39,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "  letters: 0 unsettled, at-least-once",
         ],
     ),
+    ("transfers", &["torn down 8 times at both ends", "ada -794, bob 794: right: true"]),
     ("two_processes", &["parent: 1000 received, in order: true, child well: true"]),
     (
         "typed",

@@ -38,7 +38,8 @@ pub(crate) struct Desk {
 /// Where a stored message is, in a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
-    pub desk: Arc<Desk>,
+    /// Gone with its node: a message that outlives it holds no directory.
+    pub desk: Weak<Desk>,
     /// The first message's record; the others follow.
     pub first: Lsn,
     pub from: Arc<str>,
@@ -56,8 +57,6 @@ pub(crate) struct Arrival {
     pub attempt: u32,
     pub bytes: Bytes,
     pub at: Time,
-    /// The sender waits for them to be taken or processed, not only for the disk.
-    pub is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +79,12 @@ struct Owed {
     stream: u32,
     seq: u64,
     bytes: u64,
+}
+
+impl Owed {
+    fn is_of(&self, arrival: &Arrival) -> bool {
+        self.stream == arrival.stream && self.peer.as_ptr() == Arc::as_ptr(&arrival.peer)
+    }
 }
 
 /// Messages of an arrival that are new, side by side.
@@ -303,7 +308,8 @@ impl Worker {
             if known == Known::New && found.iter().any(is_same) {
                 known = Known::Repeat;
             }
-            found.push(Found { id, seq, known, range: (at, next), key: record.meta.key });
+            let (key, is_awaited) = (record.meta.key, record.meta.is_awaited);
+            found.push(Found { id, seq, known, range: (at, next), key, is_awaited });
             at = next;
         }
         let drafts: Vec<Draft<'_>> =
@@ -359,7 +365,7 @@ impl Worker {
 
     /// Its sender wants to hear when this message is processed.
     fn owe(&mut self, arrival: &Arrival, found: &Found<'_>, lsn: Lsn) {
-        if arrival.is_awaited {
+        if found.is_awaited {
             let peer = Arc::downgrade(&arrival.peer);
             let bytes = (found.range.1 - found.range.0) as u64;
             let owed = Owed { peer, stream: arrival.stream, seq: found.seq, bytes };
@@ -370,16 +376,8 @@ impl Worker {
     /// It is on the disk: the sender may forget it, and the application may have it.
     fn hand_out(&mut self, desk: &Arc<Desk>, arrival: Arrival, pieces: Vec<Piece>) {
         let Some(channel) = self.channel.upgrade() else { return };
-        let (base, count) = (arrival.base, arrival.count);
-        if arrival.is_awaited {
-            // What was processed before is told now; the rest when it is.
-            let waits: Vec<u64> = self.owed.values().flatten().map(|owed| owed.seq).collect();
-            for seq in (base..base + u64::from(count)).filter(|seq| !waits.contains(seq)) {
-                arrival.peer.stored(arrival.stream, seq, 1, 0, true);
-            }
-        } else {
-            let bytes = arrival.bytes.len() as u64;
-            let is_room = self.backlog.len() < channel.config.capacity as usize;
+        let is_room = self.backlog.len() < channel.config.capacity as usize;
+        for (base, count, bytes) in self.storable(&arrival) {
             if is_room {
                 arrival.peer.stored(arrival.stream, base, count, bytes, true);
             } else {
@@ -389,29 +387,47 @@ impl Worker {
             }
         }
         for piece in pieces {
-            let last = piece.first.0 + u64::from(piece.count);
-            self.backlog.extend((piece.first.0..last).map(Lsn));
-            let head = (piece.base, piece.count, arrival.attempt);
-            self.push(desk, &channel, &arrival.from, head, piece.bytes, piece.first, arrival.at);
+            self.push((desk, &channel), &arrival.from, piece, arrival.attempt, arrival.at);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "it is one message's whole story")]
+    /// The messages of an arrival that are settled once they are stored, in runs, with their bytes:
+    /// all but those whose senders wait for more.
+    fn storable(&self, arrival: &Arrival) -> Vec<(u64, u32, u64)> {
+        let owed = self.owed.values().flatten().filter(|owed| owed.is_of(arrival));
+        let owed: BTreeSet<u64> = owed.map(|owed| owed.seq).collect();
+        let mut runs: Vec<(u64, u32, u64)> = Vec::new();
+        let mut at = 0;
+        for seq in arrival.base..arrival.base + u64::from(arrival.count) {
+            let Ok((_, next)) = Record::decode(&arrival.bytes, at) else { break };
+            let bytes = (next - at) as u64;
+            at = next;
+            if owed.contains(&seq) {
+                continue;
+            }
+            match runs.last_mut().filter(|(base, count, _)| base + u64::from(*count) == seq) {
+                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
+                None => runs.push((seq, 1, bytes)),
+            }
+        }
+        runs
+    }
+
     fn push(
         &mut self,
-        desk: &Arc<Desk>,
-        channel: &Arc<Channel>,
+        (desk, channel): (&Arc<Desk>, &Arc<Channel>),
         from: &str,
-        (base, count, attempt): (u64, u32, u32),
-        bytes: Bytes,
-        first: Lsn,
+        piece: Piece,
+        attempt: u32,
         at: Time,
     ) {
+        let last = piece.first.0 + u64::from(piece.count);
+        self.backlog.extend((piece.first.0..last).map(Lsn));
         let Some(stand) = self.stand(channel, from) else { return };
-        let kept = Kept { desk: desk.clone(), first, from: Arc::from(from) };
+        let kept = Kept { desk: Arc::downgrade(desk), first: piece.first, from: Arc::from(from) };
         let parties = (stand, channel.clone());
-        let hints = (false, false, false);
-        let run = Run::new(parties, (0, base, count, attempt), bytes, at, hints).kept(kept);
+        let head = (0, piece.base, piece.count, attempt);
+        let run = Run::new(parties, head, piece.bytes, at, (false, false, false)).kept(kept);
         channel.push(Arc::new(run));
     }
 
@@ -470,8 +486,8 @@ impl Worker {
             let Some(kept) = Inbox::parse(&body) else { continue };
             let record = body.slice_ref(kept.record);
             let from = kept.from.to_owned();
-            self.backlog.insert(lsn);
-            self.push(&desk, &channel, &from, (kept.id.seq, 1, 2), record, lsn, now);
+            let piece = Piece { base: kept.id.seq, count: 1, bytes: record, first: lsn };
+            self.push((&desk, &channel), &from, piece, 2, now);
         }
     }
 }
@@ -498,6 +514,8 @@ struct Found<'a> {
     known: Known,
     range: (usize, usize),
     key: &'a [u8],
+    /// Its sender waits for it to be taken or processed, not only for the disk.
+    is_awaited: bool,
 }
 
 impl Found<'_> {

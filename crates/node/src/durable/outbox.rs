@@ -46,10 +46,13 @@ impl OutboxBuilder {
 
     /// Opens the outbox and the channel. What the outbox holds goes out first.
     pub fn open(self) -> Opening<Result<OutboxSender, OpenError>> {
-        Opening::new(async move { self.open_now() })
+        Opening::new(async move {
+            let depot = self.sender.hub().depot(&self.folder).await?;
+            self.open_now(depot)
+        })
     }
 
-    fn open_now(self) -> Result<OutboxSender, OpenError> {
+    fn open_now(self, depot: Arc<Depot>) -> Result<OutboxSender, OpenError> {
         let destination = self.sender.destination()?;
         let delivery = self.sender.delivery_asked();
         if delivery == Delivery::AtMostOnce {
@@ -57,7 +60,6 @@ impl OutboxBuilder {
             return Err(OpenError::Guarantee { what });
         }
         let hub = self.sender.hub().clone();
-        let depot = hub.depots.open(&self.folder)?;
         let bound = depot.index().outbox.peek(&destination).and_then(|lane| lane.bound());
         let tx = self.sender.open_to(bound.map(|(id, life)| InboxId { id, life }))?;
         let until = self.until;

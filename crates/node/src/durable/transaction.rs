@@ -47,7 +47,7 @@ pub struct Transaction {
 impl Transaction {
     pub(crate) fn begin(message: &RawMessage) -> Self {
         let tx = Self {
-            desk: message.kept().map(|(desk, _)| desk.clone()),
+            desk: message.kept().map(|(desk, _)| desk),
             messages: Vec::new(),
             values: BTreeMap::new(),
             sends: Vec::new(),

@@ -226,7 +226,13 @@ impl ReceiverBuilder {
 
     /// Opens the channel; messages that waited for it come in.
     pub fn open(self) -> Opening<Result<RawReceiver, OpenError>> {
-        Opening::new(async move { self.open_for(Purpose::Send) })
+        Opening::new(async move {
+            let _depot = match &self.folder {
+                Some(folder) => Some(self.node.hub().depot(folder).await?),
+                None => None,
+            };
+            self.open_for(Purpose::Send)
+        })
     }
 
     pub(crate) fn open_for(self, purpose: Purpose) -> Result<RawReceiver, OpenError> {

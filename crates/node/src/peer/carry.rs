@@ -86,7 +86,7 @@ impl Peer {
                 let goodbye = LostCause::Closed(tidings_core::close_code::GOODBYE);
                 state.has_left = cause == goodbye && !self.is_outbound;
                 let trouble = match cause {
-                    LostCause::Closed(code) => crate::hub::close_text(code),
+                    LostCause::Closed(code) => crate::drive::close_text(code),
                     LostCause::Mute => "the peer does not answer".to_owned(),
                     LostCause::Malformed => "the peer broke the protocol".to_owned(),
                 };
@@ -120,18 +120,7 @@ impl Peer {
             let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
             let (base, count, attempt) = (run.1, run.2, run.3);
             let (peer, at) = (me, now);
-            desk.arrived(Arrival {
-                peer,
-                stream,
-                key,
-                from,
-                base,
-                count,
-                attempt,
-                bytes,
-                at,
-                is_awaited,
-            });
+            desk.arrived(Arrival { peer, stream, key, from, base, count, attempt, bytes, at });
             return;
         }
         let mut spare = feed.spare.pop();
