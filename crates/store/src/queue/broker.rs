@@ -18,6 +18,9 @@ use crate::{AppendError, Class, Entry, Lsn, Owner, ReadError, Recovery, Store, T
 /// Whose records the queues' are.
 pub const QUEUES_OWNER: Owner = 64;
 
+/// Tasks that wait for one queue before all of them are woken.
+const WAKERS_MAX: usize = 1024;
+
 /// A command's answer, and the ticket that says when it may be told to anybody. `None`: now.
 pub type Answer<T> = (T, Option<Ticket>);
 
@@ -138,7 +141,8 @@ impl Broker {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn wake_all(&self) {
+    /// Wakes everybody who waits for anything.
+    pub fn wake_all(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let wakers: Vec<Waker> = waiting.values_mut().flat_map(std::mem::take).collect();
         drop(waiting);
@@ -149,9 +153,14 @@ impl Broker {
     pub fn register(&self, queue: QueueId, waker: &Waker) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let wakers = waiting.entry(queue).or_default();
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
+        if wakers.iter().any(|known| known.will_wake(waker)) {
+            return;
         }
+        // Some of them may be of tasks that have ended: whoever still waits registers again.
+        let all = if wakers.len() >= WAKERS_MAX { std::mem::take(wakers) } else { Vec::new() };
+        wakers.push(waker.clone());
+        drop(waiting);
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// See [`Queues::declare`].

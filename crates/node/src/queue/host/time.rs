@@ -45,6 +45,11 @@ impl Host {
         }
     }
 
+    /// The node ends: whoever waits sees to it.
+    pub fn wake_all(&self) {
+        self.broker.wake_all();
+    }
+
     /// Keeps the log short. May take long.
     pub(in crate::queue) fn tidy(&self) {
         // Without a snapshot the log only stays longer; it is tried again.
