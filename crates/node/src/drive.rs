@@ -12,7 +12,7 @@ use tidings_core::{Backoff, Established, Handshake, Limits, Rng, Step, close_cod
 use tidings_transport::{Address, Connection, Listener, Shape};
 use tidings_wire::{Kind, Malformed, PACKET_MAX, Packet, packet_len};
 
-use crate::hub::{Hub, close_text};
+use crate::hub::Hub;
 use crate::peer::Peer;
 
 /// Bytes that a connection may send before its handshake is done.
@@ -341,5 +341,19 @@ async fn tick_once(peer: &Arc<Peer>) {
 async fn ticking(peer: &Arc<Peer>) {
     loop {
         tick_once(peer).await;
+    }
+}
+
+/// What a close code means, for people.
+pub(crate) fn close_text(code: u16) -> String {
+    match code {
+        close_code::GOODBYE => "the peer has closed the connection".to_owned(),
+        close_code::VERSION => "the peer speaks another version".to_owned(),
+        close_code::MALFORMED => "the peer could not read what we sent".to_owned(),
+        close_code::BUSY => "the peer has too many connections".to_owned(),
+        close_code::NO_SESSION => "the peer does not know this session".to_owned(),
+        close_code::REPLACED => "another connection has taken over".to_owned(),
+        close_code::TIMEOUT => "the handshake took too long".to_owned(),
+        other => format!("the peer closed the connection with code {other}"),
     }
 }

@@ -1,5 +1,7 @@
 //! The hub: what the parts of one node share, and who takes an offered stream. It moves no bytes.
 
+mod purpose;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+pub(crate) use purpose::Purpose;
 use tidings_core::group::LinkState;
 use tidings_core::{
     Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
-    Time, close_code,
+    Time,
 };
 use tidings_transport::{Address, Listener, Options};
 
@@ -19,50 +22,12 @@ use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
 use crate::peer::{Peer, State};
+use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
 
-/// What a stream is for. Travels as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Messages to a channel.
-    Send,
-    /// Requests to a responder.
-    Request,
-    /// Answers to requests that this link carried.
-    Reply,
-    /// Topic messages to be published at the receiver.
-    Publish,
-    /// A reader that wants the messages of a channel that the receiver holds.
-    Attach,
-    /// A reader of topics.
-    Subscribe,
-}
-
-impl Purpose {
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Send => 0,
-            Self::Request => 1,
-            Self::Reply => 2,
-            Self::Publish => 3,
-            Self::Attach => 4,
-            Self::Subscribe => 5,
-        }
-    }
-
-    fn from_code(code: u8) -> Option<Self> {
-        Some(match code {
-            0 => Self::Send,
-            1 => Self::Request,
-            2 => Self::Reply,
-            3 => Self::Publish,
-            4 => Self::Attach,
-            5 => Self::Subscribe,
-            _ => return None,
-        })
-    }
-}
+/// How long a data directory may be held by who is just letting go of it.
+const HELD_FOR: Duration = Duration::from_millis(300);
 
 /// Things that went wrong, counted.
 #[derive(Debug, Default)]
@@ -93,7 +58,7 @@ pub(crate) struct Hub {
     /// Changes with every connection that is made, lost or refused.
     pub links: tokio::sync::watch::Sender<u64>,
     /// The queues that this node keeps.
-    pub queues: Option<Arc<crate::queue::Host>>,
+    pub queues: Option<Arc<Host>>,
     /// Whether some destination has failed, ever.
     has_breakers: AtomicBool,
     inner: Mutex<Inner>,
@@ -130,25 +95,11 @@ pub(crate) fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// What a close code means, for people.
-pub(crate) fn close_text(code: u16) -> String {
-    match code {
-        close_code::GOODBYE => "the peer has closed the connection".to_owned(),
-        close_code::VERSION => "the peer speaks another version".to_owned(),
-        close_code::MALFORMED => "the peer could not read what we sent".to_owned(),
-        close_code::BUSY => "the peer has too many connections".to_owned(),
-        close_code::NO_SESSION => "the peer does not know this session".to_owned(),
-        close_code::REPLACED => "another connection has taken over".to_owned(),
-        close_code::TIMEOUT => "the handshake took too long".to_owned(),
-        other => format!("the peer closed the connection with code {other}"),
-    }
-}
-
 impl Hub {
     pub fn new(
         config: NodeConfig,
         runtime: tokio::runtime::Handle,
-        queues: Option<Arc<crate::queue::Host>>,
+        queues: Option<Arc<Host>>,
     ) -> Self {
         let node = u128::from(entropy()) << 64 | u128::from(entropy());
         let name = config.name.clone();
@@ -167,8 +118,8 @@ impl Hub {
             rng: Mutex::new(Rng::new(entropy())),
             requesters: Mutex::new(BTreeMap::new()),
             budgets: Mutex::new(Budgets::default()),
-            depots: Depots::default(),
             queues,
+            depots: Depots::default(),
             config,
         }
     }

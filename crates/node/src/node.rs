@@ -94,6 +94,9 @@ fn stop(hub: &Arc<Hub>) {
     for channel in channels {
         channel.close();
     }
+    if let Some(queues) = &hub.queues {
+        queues.wake_all();
+    }
     let mut inner = hub.lock();
     let old = (
         std::mem::take(&mut inner.outbound),

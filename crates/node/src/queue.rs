@@ -133,14 +133,16 @@ impl Queue {
         body: Bytes,
         wait: Duration,
     ) -> Result<(Answer, Vec<Bytes>), QueueError> {
+        if self.node.is_closing() {
+            return Err(QueueError::Closed);
+        }
         let (answer, bodies) = match &self.way {
             Way::Here(host) => {
-                let host = host.clone();
+                let (host, node) = (host.clone(), self.node.clone());
                 // On the node's own runtime, which keeps the time; given up with us.
-                let task = self
-                    .node
-                    .runtime
-                    .spawn(async move { host.answer(host.own(), ask, body, || true).await });
+                let task = self.node.runtime.spawn(async move {
+                    host.answer(host.own(), ask, body, || !node.is_closing()).await
+                });
                 let mut task = Abandoned(task);
                 (&mut task.0).await.map_err(|_| QueueError::Closed)?
             }
@@ -188,7 +190,7 @@ impl Queue {
         let queue = self.clone();
         Opening::new(async move {
             match queue.ask(Ask::Config { queue: queue.name.clone() }).await? {
-                Answer::Config(config) => Ok(config),
+                Answer::Config(config) => Ok(*config),
                 other => Err(unexpected(&other)),
             }
         })

@@ -260,5 +260,5 @@ fn a_handlers_ok_acknowledges_its_error_tries_again_and_its_panic_is_an_error() 
     let expected = [("fails", 1), ("fails", 2), ("fine", 1), ("panics", 1), ("panics", 2)];
     assert_eq!(seen, expected.map(|(body, attempt)| (body.to_owned(), attempt)));
     let _ = node.close().wait();
-    drop(working);
+    assert!(matches!(working.join().unwrap(), Err(QueueError::Closed)));
 }

@@ -242,12 +242,6 @@ impl Store {
         Ok(first)
     }
 
-    /// A ticket for everything that was appended up to a record.
-    #[must_use]
-    pub fn ticket(&self, upto: Lsn) -> Ticket {
-        Ticket::new(upto, upto, Arc::clone(&self.shared))
-    }
-
     fn append_locked(
         &self,
         entries: &[Entry<'_>],

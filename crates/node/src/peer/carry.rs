@@ -87,7 +87,7 @@ impl Peer {
                 let goodbye = LostCause::Closed(tidings_core::close_code::GOODBYE);
                 state.has_left = cause == goodbye && !self.is_outbound;
                 let trouble = match cause {
-                    LostCause::Closed(code) => crate::hub::close_text(code),
+                    LostCause::Closed(code) => crate::drive::close_text(code),
                     LostCause::Mute => "the peer does not answer".to_owned(),
                     LostCause::Malformed => "the peer broke the protocol".to_owned(),
                 };

@@ -163,7 +163,7 @@ pub(crate) enum Answer {
     Pulled(Vec<Handed>),
     Done,
     Count(u64),
-    Config(QueueConfig),
+    Config(Box<QueueConfig>),
     Status(Vec<QueueStatus>),
     Letters(Vec<Told>),
     Revivals(Vec<Revival>),

@@ -1,6 +1,9 @@
 //! The queues that this node keeps: every operation as one question, and what happens to them with
 //! time. It knows the peers only by whether they are connected.
 
+mod contents;
+mod time;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_store::queue::{
-    Broker, Clock, Delivered, Failure, Letter, Push, Pushed, QueueConfig, QueueId, Verdict,
+    Broker, Clock, Delivered, Failure, Push, Pushed, QueueConfig, QueueId, Verdict,
 };
 use tidings_store::{Durability, LogConfig, OnDamage, RealDisk, Recovery, Store, Ticket};
 use tokio::sync::Notify;
@@ -18,8 +21,6 @@ use super::ask::{Answer, Ask, Handed, Said, Told};
 use super::error::{QueueRefusal, refusal_of};
 use crate::error::BindError;
 
-/// Bodies in one answer, beyond the first.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Messages and dead letters in one answer.
 const ANSWER_MAX: usize = 1024;
 /// How often it is looked whether the consumers are still there.
@@ -268,7 +269,9 @@ impl Host {
                 let ((), ticket) = broker.configure(now_ms, queue, config)?;
                 done((), ticket)
             }
-            Ask::Config { queue } => Reply::now(Answer::Config(broker.config(self.known(queue)?)?)),
+            Ask::Config { queue } => {
+                Reply::now(Answer::Config(Box::new(broker.config(self.known(queue)?)?)))
+            }
             Ask::Delete { queue } => {
                 let ((), ticket) = broker.delete(now_ms, self.known(queue)?)?;
                 done((), ticket)
@@ -358,38 +361,6 @@ impl Host {
         Ok(answer)
     }
 
-    /// Letters with their bodies. One whose record is damaged is told of without it.
-    fn tell(&self, letters: Vec<Letter>) -> Reply {
-        let (mut told, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for letter in letters {
-            let contents = self.broker.contents(letter.lsn);
-            let damage = contents.as_ref().err().map(|error| format!(" [{error}]"));
-            let contents = contents.ok();
-            let body = contents.as_ref().map(|contents| contents.body.clone()).unwrap_or_default();
-            bytes += body.len();
-            if bytes > ANSWER_BYTES_MAX && !told.is_empty() {
-                break;
-            }
-            let of = |bytes: Option<&Bytes>| bytes.map_or_else(Vec::new, |bytes| bytes.to_vec());
-            told.push(Told {
-                id: letter.id,
-                origin: letter.origin,
-                reason: letter.reason,
-                detail: letter.detail + damage.as_deref().unwrap_or_default(),
-                attempts: letter.attempts,
-                pushed_ms: letter.pushed_ms,
-                failures: letter.failures,
-                deaths: letter.deaths,
-                key: of(contents.as_ref().map(|contents| &contents.key)),
-                order_key: of(contents.as_ref().map(|contents| &contents.order_key)),
-                headers: of(contents.as_ref().map(|contents| &contents.headers)),
-                len: body.len() as u32,
-            });
-            bodies.push(body);
-        }
-        Reply { bodies, ..Reply::now(Answer::Letters(told)) }
-    }
-
     /// Waits until it is safe, and only then looks what there is to tell.
     pub(super) async fn finish(&self, mut reply: Reply) -> (Answer, Vec<Bytes>) {
         match reply.ticket.take() {
@@ -407,49 +378,6 @@ impl Host {
             Some(Err(error)) => (unknown(&error), Vec::new()),
             Some(Ok(())) | None => self.hand_out(reply),
         }
-    }
-
-    /// Reads what was handed out. What is damaged becomes a dead letter, and what is too much for one
-    /// answer is handed out again.
-    fn hand_out(&self, reply: Reply) -> (Answer, Vec<Bytes>) {
-        let (Some(queue), Answer::Pulled(_)) = (reply.queue, &reply.answer) else {
-            return (reply.answer, reply.bodies);
-        };
-        let now_ms = self.clock.now_ms();
-        let (mut handed, mut bodies, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for delivered in reply.delivered {
-            let delivery = (delivered.seq, delivered.token);
-            let contents = match self.broker.contents(delivered.lsn) {
-                Ok(contents) => contents,
-                Err(error) => {
-                    let detail = error.to_string();
-                    // If even that cannot be written, its lease ends and it is tried again.
-                    let verdict = Verdict::Undecodable(&detail);
-                    let _ = self.broker.settle(now_ms, queue, delivery, verdict);
-                    continue;
-                }
-            };
-            bytes += contents.body.len();
-            if bytes > ANSWER_BYTES_MAX && !handed.is_empty() {
-                let failure =
-                    Failure { error: "not handed out", delay_ms: Some(0), ..Failure::default() };
-                let _ = self.broker.settle(now_ms, queue, delivery, Verdict::Nack(failure));
-                continue;
-            }
-            handed.push(Handed {
-                seq: delivered.seq,
-                token: delivered.token,
-                attempt: delivered.attempt,
-                lease_ms: delivered.until_ms.saturating_sub(reply.at_ms),
-                priority: contents.priority,
-                key: contents.key.to_vec(),
-                order_key: contents.order_key.to_vec(),
-                headers: contents.headers.to_vec(),
-                len: contents.body.len() as u32,
-            });
-            bodies.push(contents.body);
-        }
-        (Answer::Pulled(handed), bodies)
     }
 
     fn known(&self, queue: &str) -> Result<QueueId, Refused> {
@@ -471,59 +399,6 @@ impl Host {
         if at_ms < self.look_at_ms.load(Ordering::Relaxed) {
             self.nudge.notify_one();
         }
-    }
-}
-
-/// What happens with time.
-impl Host {
-    /// Does what is due, and says how long nothing will be.
-    pub(super) fn tick(&self, at_most: Duration) -> Duration {
-        let now_ms = self.clock.now_ms();
-        let at_most = at_most.as_millis() as u64;
-        let mut wait_ms = at_most;
-        if let Some(due_ms) = self.broker.deadline_ms() {
-            if due_ms <= now_ms && self.broker.tick(now_ms).is_err() {
-                // The log takes nothing now; it will be due again.
-                wait_ms = at_most.min(100);
-            } else {
-                let due_ms = self.broker.deadline_ms().unwrap_or(u64::MAX);
-                wait_ms = due_ms.saturating_sub(now_ms).clamp(1, at_most);
-            }
-        }
-        self.look_at_ms.store(now_ms + wait_ms, Ordering::Relaxed);
-        Duration::from_millis(wait_ms)
-    }
-
-    /// Other nodes that have messages.
-    pub(super) fn askers(&self) -> Vec<Asker> {
-        let consumers = self.broker.consumers().into_iter();
-        let mut askers: Vec<Asker> = consumers
-            .filter(|consumer| consumer & (LOCAL | DETACHED) == 0)
-            .map(|consumer| Asker((consumer >> 32) as u32))
-            .collect();
-        askers.dedup();
-        askers
-    }
-
-    /// A node is gone: what it had goes to others.
-    pub(super) fn lost(&self, asker: Asker) {
-        for consumer in self.broker.consumers() {
-            if consumer >> 32 == u64::from(asker.0) {
-                // Where the log does not take it, the leases end by themselves.
-                let _ = self.broker.disconnect(self.clock.now_ms(), consumer);
-            }
-        }
-    }
-
-    /// Keeps the log short. May take long.
-    pub(super) fn tidy(&self) {
-        // Without a snapshot the log only stays longer; it is tried again.
-        let _ = self.broker.tidy(self.clock.now_ms());
-    }
-
-    /// Why nothing new is taken, if that is so.
-    pub fn trouble(&self) -> Option<String> {
-        self.broker.trouble()
     }
 }
 

@@ -225,10 +225,9 @@ where
             Ok(Err(error)) => message.nack(&error.to_string()).await,
             Err(_) => message.nack("the handler panicked").await,
         };
-        match said {
-            Err(QueueError::Closed) => return Err(QueueError::Closed),
-            // Stale, or the node is gone: the queue knows what to do with the message.
-            Ok(()) | Err(_) => {}
+        // Stale, or the node is gone: the queue knows what to do with the message.
+        if let Err(QueueError::Closed) = said {
+            return Err(QueueError::Closed);
         }
     }
 }

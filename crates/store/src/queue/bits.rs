@@ -79,7 +79,7 @@ impl SeqBits {
     }
 
     pub fn contains(&self, seq: u64) -> bool {
-        let word = |block: &Box<Block>| block.words[(seq % BLOCK / 64) as usize];
+        let word = |block: &Block| block.words[(seq % BLOCK / 64) as usize];
         self.blocks.get(&(seq / BLOCK)).is_some_and(|block| word(block) & 1 << (seq % 64) != 0)
     }
 

@@ -1,6 +1,8 @@
 //! The broker: the queues of one store, shared by threads and tasks. It brings the machine and the log
 //! together, wakes who waits, and takes the snapshots. It has no thread and no clock of its own.
 
+mod keeping;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -11,17 +13,13 @@ use super::{
     Delivered, Journal, Letter, LetterId, Push, Pushed, QueueConfig, QueueError, QueueId,
     QueueStatus, Queues, Revival, Unfit, Verdict,
 };
-use crate::{
-    AppendError, Class, Entry, Lsn, Owner, ReadError, Recovery, SnapshotError, Store, Ticket,
-};
+use crate::{AppendError, Class, Entry, Lsn, Owner, ReadError, Recovery, Store, Ticket};
 
 /// Whose records the queues' are.
 pub const QUEUES_OWNER: Owner = 64;
 
-/// Records after which a snapshot is taken, where the queues are not larger than that.
-const SNAPSHOT_RECORDS: u64 = 50_000;
-/// Messages that are written again in one go, so that old files of the log can go.
-const REWRITE_MAX: usize = 4096;
+/// Tasks that wait for one queue before all of them are woken.
+const WAKERS_MAX: usize = 1024;
 
 /// A command's answer, and the ticket that says when it may be told to anybody. `None`: now.
 pub type Answer<T> = (T, Option<Ticket>);
@@ -143,7 +141,8 @@ impl Broker {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn wake_all(&self) {
+    /// Wakes everybody who waits for anything.
+    pub fn wake_all(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let wakers: Vec<Waker> = waiting.values_mut().flat_map(std::mem::take).collect();
         drop(waiting);
@@ -154,9 +153,14 @@ impl Broker {
     pub fn register(&self, queue: QueueId, waker: &Waker) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let wakers = waiting.entry(queue).or_default();
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
+        if wakers.iter().any(|known| known.will_wake(waker)) {
+            return;
         }
+        // Some of them may be of tasks that have ended: whoever still waits registers again.
+        let all = if wakers.len() >= WAKERS_MAX { std::mem::take(wakers) } else { Vec::new() };
+        wakers.push(waker.clone());
+        drop(waiting);
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// See [`Queues::declare`].
@@ -439,71 +443,5 @@ impl Broker {
     pub fn trouble(&self) -> Option<String> {
         let full = || "the disk is full: new messages are refused until there is room";
         self.store.stopped().or_else(|| self.store.is_full().then(|| full().to_owned()))
-    }
-}
-
-/// Keeping the log short.
-impl Broker {
-    /// Takes a snapshot if enough has happened since the last one, and lets the log drop what it
-    /// covers. Call it from time to time, where it may take long.
-    ///
-    /// # Errors
-    /// [`SnapshotError`]; the log then stays as long as it is.
-    pub fn tidy(&self, now_ms: u64) -> Result<(), SnapshotError> {
-        let is_due = {
-            let inner = self.lock();
-            inner.records >= SNAPSHOT_RECORDS.max(inner.queues.len() / 2)
-        };
-        if is_due { self.snapshot(now_ms) } else { Ok(()) }
-    }
-
-    /// Takes a snapshot now: the next opening reads it instead of the records before.
-    ///
-    /// # Errors
-    /// As [`Broker::tidy`].
-    pub fn snapshot(&self, now_ms: u64) -> Result<(), SnapshotError> {
-        self.rewrite_lagging(now_ms);
-        let (bytes, upto, records) = {
-            let mut inner = self.lock();
-            let records = std::mem::take(&mut inner.records);
-            (inner.queues.snapshot(), inner.last, records)
-        };
-        let kept = self.store.snapshot(QUEUES_OWNER, upto, &bytes);
-        drop(bytes);
-        match kept {
-            Ok(()) => self.release(),
-            Err(_) => self.lock().records += records,
-        }
-        kept
-    }
-
-    /// Few old messages among many that are settled would keep all files of the log: they are
-    /// written again at its end.
-    fn rewrite_lagging(&self, now_ms: u64) {
-        let lagging = {
-            let inner = self.lock();
-            let Some(oldest) = inner.queues.oldest_needed() else { return };
-            let far = inner.last.0.saturating_sub(oldest.0);
-            if far < SNAPSHOT_RECORDS + 4 * inner.queues.len() {
-                return;
-            }
-            inner.queues.lagging(Lsn(oldest.0 + far / 4), REWRITE_MAX)
-        };
-        for (queue, seq, lsn) in lagging {
-            let Ok(record) = self.store.read(lsn) else { continue };
-            let moved =
-                self.command(|queues, log| queues.rewrite(log, now_ms, (queue, seq, lsn), &record));
-            if moved.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Lets the log drop what neither of the last two snapshots nor any message needs.
-    fn release(&self) {
-        let Some(covered) = self.store.covered(QUEUES_OWNER) else { return };
-        let needed = self.lock().queues.oldest_needed();
-        let upto = needed.map_or(covered, |needed| covered.min(Lsn(needed.0.saturating_sub(1))));
-        self.store.release(QUEUES_OWNER, upto);
     }
 }

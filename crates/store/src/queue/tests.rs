@@ -2,6 +2,7 @@
 
 mod invariants;
 mod model;
+mod scenarios;
 
 use std::time::Duration;
 
