@@ -46,7 +46,7 @@ mod topic;
 mod typed;
 mod wait;
 
-pub use config::NodeConfig;
+pub use config::{Latency, NodeConfig};
 pub use error::{
     AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, OpenError, RecvError,
     RequestError, SendError,
