@@ -5,6 +5,19 @@ use std::time::Duration;
 
 use tidings_core::{BreakerConfig, LinkConfig, RetryConfig};
 
+/// How a blocking thread waits for what its peer may bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Latency {
+    /// It looks without a pause: the shortest wait that there is, for a core of its own.
+    Spin,
+    /// It looks for about as long as it takes to fall asleep and be woken, while that has paid
+    /// lately and another core is there for the peer; then it sleeps. Idle, it costs nothing.
+    #[default]
+    Adaptive,
+    /// It sleeps at once: each wait costs a wake-up, and no look is in vain.
+    Park,
+}
+
 /// Everything that a node can be told. `Default` is a node for one site.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -15,6 +28,11 @@ pub struct NodeConfig {
     /// Whether it keeps messages for channels that nobody receives on, up to `capacity` each.
     /// Default no: their senders keep them.
     pub is_holding: bool,
+    /// How blocking threads wait. Default [`Latency::Adaptive`].
+    pub latency: Latency,
+    /// Whether `unix` connections may move to shared memory where the peer agrees. Default yes; without
+    /// it a connection has no memory of its own (1 MiB each way, as far as it was ever used).
+    pub may_share_memory: bool,
     /// Timers and limits of every link. Default [`LinkConfig::lan`].
     pub link: LinkConfig,
     /// Capacity of a channel that does not say its own. Default 1024 messages.
@@ -52,6 +70,8 @@ impl Default for NodeConfig {
             name: format!("pid-{}", std::process::id()),
             is_insecure: false,
             is_holding: false,
+            latency: Latency::default(),
+            may_share_memory: true,
             link: LinkConfig::default(),
             capacity: 1024,
             capacity_bytes: 16 * 1024 * 1024,

@@ -107,7 +107,7 @@ impl Hub {
             identity: Identity { node, incarnation: entropy(), name },
             clock: Clock::new(),
             runtime,
-            options: Options::default(),
+            options: Options { shared_memory: config.may_share_memory, ..Options::default() },
             counters: Counters::default(),
             handshakes: AtomicUsize::new(0),
             may_spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),

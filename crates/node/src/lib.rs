@@ -50,7 +50,7 @@ mod topic;
 mod typed;
 mod wait;
 
-pub use config::NodeConfig;
+pub use config::{Latency, NodeConfig};
 pub use durable::{CommitError, OutboxBuilder, OutboxSender, Store, Stored, Transaction};
 pub use error::{
     AddressError, BindError, CloseReport, Diagnose, Diagnosis, Fault, GroupError, OpenError,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidings_core::{Delivery, LinkConfig, Order, Overflow};
 use tidings_transport::Address;
 
-use crate::config::NodeConfig;
+use crate::config::{Latency, NodeConfig};
 use crate::error::{BindError, OpenError, SendError};
 use crate::hold::Attachment;
 use crate::hub::{Hub, Purpose};
@@ -134,6 +134,13 @@ impl NodeBuilder {
     #[must_use]
     pub fn insecure(mut self, is_insecure: bool) -> Self {
         self.config.is_insecure = is_insecure;
+        self
+    }
+
+    /// See [`NodeConfig::latency`].
+    #[must_use]
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.config.latency = latency;
         self
     }
 

@@ -16,7 +16,7 @@ use tidings_transport::{Connection, Ready, Wake, Want};
 use crate::peer::Peer;
 
 /// The longest a thread stays in the kernel before it looks around.
-const NAP: Duration = Duration::from_millis(500);
+pub(crate) const NAP: Duration = Duration::from_millis(500);
 
 /// `.wait()` was called on a thread of an async runtime, which it would block.
 #[derive(Debug)]

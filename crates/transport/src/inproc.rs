@@ -41,7 +41,7 @@ pub(crate) fn connect(address: &Address, name: &str) -> Result<Arc<dyn Connectio
     if !door.offer(far) {
         return Err(refused());
     }
-    StreamConnection::open(near, address.endpoint()).map_err(failed)
+    StreamConnection::open_within(near, address.endpoint()).map_err(failed)
 }
 
 /// Takes the name.
@@ -114,7 +114,7 @@ impl Listener for InprocListener {
             return Poll::Pending;
         };
         drop(queue);
-        Poll::Ready(StreamConnection::open(end, self.local.endpoint()))
+        Poll::Ready(StreamConnection::open_within(end, self.local.endpoint()))
     }
 
     fn local(&self) -> Address {

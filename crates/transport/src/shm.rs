@@ -5,13 +5,15 @@
 //! over with a [`Greeting`]. From then on the socket carries no data: its bytes are a *doorbell*,
 //! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
 
+mod agreement;
+mod ends;
 mod greeting;
 mod plain_socket;
 mod tasks;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -31,22 +33,20 @@ use crate::{
     connection::{Connection, Listener, Ready, Received, Shape, Want},
     error::{BindError, ConnectError},
     options::Options,
-    ring::{Consumer, Corrupt, Producer},
+    ring::Corrupt,
     socket::{Direction, Socket, lock},
-    sys::{self, Lane, Mapping, Side},
+    sys::{self, Mapping, Side},
     unix,
     wake::Wake,
 };
 
+use ends::Ends;
 use greeting::Greeting;
 use plain_socket::PlainSocket;
 use tasks::Tasks;
 
 /// Room in the ring of each direction. More of it than the processors' caches hold is slower.
 const LANE_LEN: usize = 1 << 20;
-/// The answers to an offer.
-const TAKEN: u8 = b'r';
-const REFUSED: u8 = b's';
 /// So many looks in vain are made at the ring alone before the socket is asked if the peer lives.
 const LOOKS_MAX: u32 = 64;
 /// So many bells in a row are answered in one poll; a peer may ring without a reason.
@@ -98,51 +98,6 @@ pub(crate) fn dial(socket: OwnedFd, peer: String, doubt: Doubt) -> io::Result<Ri
         *lock(&connection.offer) = Some(mapping);
     }
     Ok(connection)
-}
-
-/// This process's ends of the two rings.
-#[derive(Debug)]
-struct Ends {
-    producer: Mutex<Producer>,
-    consumer: Mutex<Consumer>,
-}
-
-impl Ends {
-    fn new(mapping: &Arc<Mapping>, side: Side) -> Self {
-        let other = if side == Side::Maker { Side::Guest } else { Side::Maker };
-        Self {
-            producer: Mutex::new(Producer::new(Lane::written_by(side, mapping))),
-            consumer: Mutex::new(Consumer::new(Lane::written_by(other, mapping))),
-        }
-    }
-
-    /// Asks the peer to ring when it has made progress.
-    fn ask(&self, want: Want) {
-        if want.read {
-            lock(&self.consumer).ask_for_bytes();
-        }
-        if want.write {
-            lock(&self.producer).ask_for_room();
-        }
-    }
-
-    fn is_awake(&self, want: Want) {
-        if want.read {
-            lock(&self.consumer).is_awake();
-        }
-        if want.write {
-            lock(&self.producer).is_awake();
-        }
-    }
-
-    /// What a call would get on with. Marks that make no sense are for the call to find.
-    fn ready(&self, want: Want) -> Ready {
-        Ready {
-            read: want.read && lock(&self.consumer).ready(1) != Ok(0),
-            write: want.write && lock(&self.producer).room(1) != Ok(0),
-            woken: false,
-        }
-    }
 }
 
 /// One connection over a pair of rings.
@@ -210,52 +165,6 @@ impl RingConnection {
                 Err(error)
             }
         }
-    }
-
-    /// The memory that the peer has handed over; `None` if the socket stays what it is.
-    fn meet(&self) -> io::Result<Option<Arc<Mapping>>> {
-        if let Doubt::Asked { may_take } = self.doubt {
-            let is_offered = Greeting::is_next(&self.socket)?;
-            if !is_offered {
-                return Ok(None);
-            }
-            // An offer without memory, through something that forwards bytes alone, is none.
-            let offered = self.receive_memory().ok().filter(|_| may_take);
-            let answer = if offered.is_some() { TAKEN } else { REFUSED };
-            send(self.socket.fd(), &[answer], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-            return Ok(offered);
-        }
-        self.receive_memory().map(Some)
-    }
-
-    fn receive_memory(&self) -> io::Result<Arc<Mapping>> {
-        let (greeting, memory) = Greeting::receive(&self.socket)?;
-        let lane_len = usize::try_from(greeting.lane_len).unwrap_or(usize::MAX);
-        Ok(sys::map_memory(memory.as_fd(), lane_len)?)
-    }
-
-    /// The peer's answer to our offer, if it is there.
-    fn hear_answer(&self, offer: &mut Option<Arc<Mapping>>) -> io::Result<bool> {
-        let mut answer = [0];
-        let (len, _) = recv(self.socket.fd(), &mut answer[..], RecvFlags::DONTWAIT)?;
-        match (len, answer[0]) {
-            (0, _) => return Err(ErrorKind::UnexpectedEof.into()),
-            (_, TAKEN) => {}
-            (_, REFUSED) => {
-                let (Some(mapping), Some(ends)) = (offer.as_ref(), self.ends.get()) else {
-                    return Ok(true);
-                };
-                // Nobody writes into the ring while what is in it moves to the socket.
-                let _producer = lock(&ends.producer);
-                let mut written = Consumer::new(Lane::written_by(Side::Maker, mapping));
-                let mut backlog = BytesMut::new();
-                while matches!(written.read(&mut backlog, LANE_LEN, || {}), Ok(1..)) {}
-                let _ = self.plain.set(PlainSocket::with(backlog));
-            }
-            _ => return Err(self.break_off(Corrupt)),
-        }
-        *offer = None;
-        Ok(true)
     }
 
     fn try_write(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {

@@ -29,12 +29,18 @@ const SLICES_MAX: usize = 1024;
 pub(crate) struct StreamConnection {
     socket: Socket,
     peer: String,
+    is_memory: bool,
 }
 
 impl StreamConnection {
     /// Takes a connected, non-blocking stream socket; registers it if a runtime is at hand.
     pub(crate) fn open(fd: OwnedFd, peer: String) -> io::Result<Arc<dyn Connection>> {
-        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer }))
+        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer, is_memory: false }))
+    }
+
+    /// As `open`, for a socket whose other end is in this process.
+    pub(crate) fn open_within(fd: OwnedFd, peer: String) -> io::Result<Arc<dyn Connection>> {
+        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer, is_memory: true }))
     }
 }
 
@@ -77,6 +83,10 @@ impl Connection for StreamConnection {
         max: usize,
     ) -> Poll<io::Result<Received>> {
         self.socket.poll_io(cx, Direction::Read, || self.try_recv(into, max))
+    }
+
+    fn is_memory(&self) -> bool {
+        self.is_memory
     }
 
     fn unpark(&self) -> io::Result<()> {

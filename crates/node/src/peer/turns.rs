@@ -11,6 +11,8 @@ use tidings_transport::Connection;
 
 use super::read::Read;
 use super::{Peer, locked};
+use crate::config::Latency;
+use crate::wait::NAP;
 
 /// A blocking thread looks this long for an answer before it sleeps, because to sleep and be woken
 /// costs about as much; and only while that has paid lately.
@@ -123,14 +125,25 @@ impl Peer {
     }
 
     /// Looks for input for as long as that may be cheaper than to sleep; true if some came.
-    fn spin(&self, connection: &Arc<dyn Connection>, parker: &crate::wait::Parker) -> bool {
+    fn spin(
+        &self,
+        connection: &Arc<dyn Connection>,
+        parker: &crate::wait::Parker,
+        timeout: Duration,
+    ) -> bool {
+        let patience = match self.hub.config.latency {
+            Latency::Park => return false,
+            Latency::Adaptive => SPIN_FOR,
+            Latency::Spin => timeout.min(NAP),
+        };
         let misses = self.spin_misses.load(Ordering::Relaxed);
         let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
-        if is_hopeless || !self.hub.may_spin {
+        let is_adaptive = self.hub.config.latency == Latency::Adaptive;
+        if is_adaptive && (is_hopeless || !self.hub.may_spin) {
             self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
             return false;
         }
-        let until = self.now().after(SPIN_FOR);
+        let until = self.now().after(patience);
         loop {
             if self.read(connection, None) != Read::Nothing {
                 self.spin_misses.store(0, Ordering::Relaxed);
@@ -173,7 +186,7 @@ impl Peer {
         if is_burst && self.read(connection, None) != Read::Nothing {
             return;
         }
-        if !has_pending && self.spin(connection, parker) {
+        if !has_pending && self.spin(connection, parker, timeout) {
             return;
         }
         let want = tidings_transport::Want { read: true, write: has_pending };

@@ -31,6 +31,16 @@ fn good_addresses_and_their_canonical_form() {
         ("unix://a.sock/x", "unix://./a.sock/x", "unix://./a.sock", Some("x"), true),
         ("unix://../a.sock/b.sock", "", "unix://../a.sock", Some("b.sock"), true),
         ("inproc://kitchen/orders", "", "inproc://kitchen", Some("orders"), true),
+        ("shm:///run/frames.sock/frames", "", "shm:///run/frames.sock", Some("frames"), true),
+        ("shm://a.sock/x", "shm://./a.sock/x", "shm://./a.sock", Some("x"), true),
+        ("mq:///kitchen/orders/eu", "", "mq:///kitchen", Some("orders/eu"), true),
+        ("MQ:///kitchen", "mq:///kitchen", "mq:///kitchen", None, true),
+        ("mq:///kitchen/orders?plain", "", "mq:///kitchen?plain", Some("orders"), true),
+        ("udp://10.0.0.7:1/x?plain", "", "udp://10.0.0.7:1?plain", Some("x"), false),
+        ("mq:///kitchen?plain", "", "mq:///kitchen?plain", None, true),
+        ("pipe:/orders", "", "pipe:", Some("orders"), true),
+        ("PIPE:", "pipe:", "pipe:", None, true),
+        ("pipe:///orders", "pipe:/orders", "pipe:", Some("orders"), true),
         ("inproc://küche/größe 1", "", "inproc://küche", Some("größe 1"), true),
     ];
     for (text, canonical, endpoint, channel, is_loopback) in table {
@@ -49,7 +59,7 @@ fn good_addresses_and_their_canonical_form() {
 fn bad_addresses_and_why() {
     use AddressError as E;
     type Is = fn(&AddressError) -> bool;
-    let is_kind: [(&str, Is); 32] = [
+    let is_kind: [(&str, Is); 40] = [
         ("", |e| matches!(e, E::NoScheme { .. })),
         ("127.0.0.1:7400", |e| matches!(e, E::NoScheme { .. })),
         ("tcp:/127.0.0.1:7400", |e| matches!(e, E::NoScheme { .. })),
@@ -60,6 +70,14 @@ fn bad_addresses_and_why() {
         ("://h:1", |e| matches!(e, E::UnknownScheme { nearest: None, .. })),
         ("quic://h:1", |e| matches!(e, E::NotBuilt { scheme: "quic" })),
         ("KAFKA://h:1", |e| matches!(e, E::NotBuilt { scheme: "kafka" })),
+        ("shm://", |e| matches!(e, E::NoAuthority { .. })),
+        ("shm:///run/frames", |e| matches!(e, E::NoSocketFile { .. })),
+        ("mq://", |e| matches!(e, E::NoAuthority { .. })),
+        ("mq://kitchen/orders", |e| matches!(e, E::NoAuthority { .. })),
+        ("mq:////orders", |e| matches!(e, E::NoAuthority { .. })),
+        ("mq:///k/", |e| matches!(e, E::BadChannel { .. })),
+        ("pipe:orders", |e| matches!(e, E::BadAuthority { .. })),
+        ("tcp://h:1/x?plain", |e| matches!(e, E::NotPlain { scheme: Scheme::Tcp })),
         ("tcp://", |e| matches!(e, E::NoAuthority { .. })),
         ("tcp:///orders", |e| matches!(e, E::NoAuthority { .. })),
         ("tcp://:7400/x", |e| matches!(e, E::NoAuthority { .. })),

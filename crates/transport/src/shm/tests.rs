@@ -1,9 +1,12 @@
 //! Peers that do not keep to the rules: strangers, liars, and those that ring for nothing.
 
-use super::*;
-use crate::sys::{make_memory, map_memory};
+use super::{agreement::REFUSED, *};
+use crate::sys::{Lane, make_memory, map_memory};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
-use std::{future::poll_fn, mem::MaybeUninit, os::unix::net::UnixStream, sync::atomic::AtomicU32};
+use std::{
+    future::poll_fn, mem::MaybeUninit, os::fd::AsFd, os::unix::net::UnixStream,
+    sync::atomic::AtomicU32,
+};
 
 const READ: Want = Want { read: true, write: false };
 const WRITE: Want = Want { read: false, write: true };

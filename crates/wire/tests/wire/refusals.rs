@@ -231,6 +231,29 @@ fn fragment_in_company() {
     assert_eq!(Packet::parse(&bytes).err(), Some(Malformed::Count));
 }
 
+/// What goes through shared memory has no checksum; everywhere else that is refused.
+#[test]
+fn a_packet_without_a_checksum_is_for_memory_alone() {
+    let mut records = Vec::new();
+    RecordMeta::default().encode(b"plain", &mut records);
+    let data = Data { stream: 1, attempt: 1, base: 1, count: 1, records: &records, at: 0 };
+    let [summed, unsummed] = [true, false].map(|is_summed| {
+        let mut bytes = Vec::new();
+        let mut writer = PacketWriter::begin(&mut bytes, Kind::Batch, 7, 1);
+        writer.push_data(&data);
+        if is_summed {
+            writer.finish(&[])
+        } else {
+            writer.finish_unsummed(&[])
+        }
+        bytes
+    });
+    assert_eq!(Packet::parse(&unsummed).err(), Some(Malformed::Checksum));
+    assert!(Packet::parse_with(&unsummed, false).is_ok());
+    assert_eq!((&summed[..12], &summed[16..]), (&unsummed[..12], &unsummed[16..]));
+    assert_eq!(unsummed[12..16], [0; 4]);
+}
+
 /// The checksum can be left out of the checks, for the test that shows what it is for.
 #[test]
 fn checksum() {
