@@ -26,9 +26,6 @@ use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
 
-/// How long a data directory may be held by who is just letting go of it.
-const HELD_FOR: Duration = Duration::from_millis(300);
-
 /// Things that went wrong, counted.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

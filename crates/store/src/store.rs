@@ -329,6 +329,12 @@ impl Store {
         self.shared.lock().log.release(owner, upto);
     }
 
+    /// What tells when a record that was appended before is safe.
+    #[must_use]
+    pub fn ticket(&self, lsn: Lsn) -> Ticket {
+        Ticket::new(lsn, lsn, Arc::clone(&self.shared))
+    }
+
     /// The last number that is flushed.
     #[must_use]
     pub fn synced(&self) -> Lsn {
