@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ mod loan;
 mod many;
 mod outlet;
 mod pending;
+mod push;
 
 pub use enqueue::Enqueue;
 pub use loan::Loan;
@@ -226,52 +227,6 @@ impl RawSender {
 
     pub(crate) fn register(&self, waker: &Waker) {
         self.shared.outlet.register(waker);
-    }
-
-    /// The whole of an ordinary send, without a future around it.
-    #[inline]
-    fn push(
-        &self,
-        now: Time,
-        message: &Message<'_>,
-        state: &mut MutexGuard<'_, State>,
-    ) -> Result<u64, Refused> {
-        let state = &mut **state;
-        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
-        // By reference: to copy it whole would wait for every store of the body before it.
-        self.pushed(now, &result, state);
-        if result.is_ok() {
-            self.shared.peer.sent(state, message.body.len() + 8);
-        }
-        result
-    }
-
-    /// The same for a body in a loan.
-    fn push_loan(
-        &self,
-        now: Time,
-        message: &Message<'_>,
-        loan: &mut tidings_core::Loan,
-        state: &mut MutexGuard<'_, State>,
-    ) -> Result<u64, Refused> {
-        let (state, len) = (&mut **state, loan.body().len());
-        let stream = self.shared.stream;
-        let result = state.link.send_loan(now, stream, message, loan, &mut state.outbox);
-        self.pushed(now, &result, state);
-        if result.is_ok() {
-            self.shared.peer.sent(state, len + 8);
-        }
-        result
-    }
-
-    #[inline]
-    fn pushed(&self, now: Time, result: &Result<u64, Refused>, state: &mut State) {
-        if !state.outbox.outputs.is_empty() {
-            self.shared.peer.dispatch(state, now, None);
-        }
-        if let Ok(ticket) = result {
-            self.shared.accepted.store(*ticket, Ordering::Relaxed);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ fn options() -> Options {
 }
 
 //= GUARANTEES.md#GROUP-VIEW-1
-//= GUARANTEES.md#GROUP-VS-1
+//= GUARANTEES.md#GROUP-SYNC-1
 //= GUARANTEES.md#GROUP-TOTAL-1
 //= GUARANTEES.md#GROUP-UNIFORM-1
 #[test]
