@@ -9,6 +9,9 @@ pub const NUMBERS_AGAIN: u32 = 40;
 /// Mutant 41: a damaged group in the middle counts as the torn last one.
 pub const DAMAGE_IS_TORN: u32 = 41;
 
+/// Mutant 42: the mark that a message was there comes with its acknowledgement, not with it.
+pub const MARK_AFTER_ACK: u32 = 42;
+
 #[cfg(feature = "sabotage")]
 mod switch {
     use std::sync::atomic::{AtomicU32, Ordering};
