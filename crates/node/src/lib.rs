@@ -56,11 +56,13 @@ pub use message::{Ack, Message, RawMessage};
 pub use node::{
     Close, Node, NodeBuilder, Opening, ReceiverBuilder, SenderBuilder, Service, Start, Waited,
 };
-pub use receiver::{RawReceiver, Recv};
+pub use receiver::{RawBatch, RawReceiver, Recv, RecvBatch};
 pub use request::{
     RawReply, RawRequest, Request, Requester, Responder, STATUS_DROPPED, STATUS_FAILED,
 };
-pub use sender::{Drained, Enqueue, Pending, RawSender, Receipt, Send, TIMEOUT_DEFAULT};
+pub use sender::{
+    Drained, Enqueue, Loan, Pending, RawSender, Receipt, Send, SendAll, Stopped, TIMEOUT_DEFAULT,
+};
 pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
 pub use tidings_core::{
     BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,
