@@ -1,16 +1,12 @@
 //! The hub: what the parts of one node share, and who takes an offered stream. It moves no bytes.
 
-mod purpose;
-
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-pub(crate) use purpose::Purpose;
 use tidings_core::{
     Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
     Time,
@@ -21,14 +17,52 @@ use crate::channel::{Channel, ChannelConfig};
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::durable::{Depot, Depots, Desk};
-use crate::error::OpenError;
 use crate::peer::{Peer, State};
 use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
 
-/// How long a data directory may be held by who is just letting go of it.
-const HELD_FOR: Duration = Duration::from_millis(300);
+/// What a stream is for. Travels as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Messages to a channel.
+    Send,
+    /// Requests to a responder.
+    Request,
+    /// Answers to requests that this link carried.
+    Reply,
+    /// Topic messages to be published at the receiver.
+    Publish,
+    /// A reader that wants the messages of a channel that the receiver holds.
+    Attach,
+    /// A reader of topics.
+    Subscribe,
+}
+
+impl Purpose {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Send => 0,
+            Self::Request => 1,
+            Self::Reply => 2,
+            Self::Publish => 3,
+            Self::Attach => 4,
+            Self::Subscribe => 5,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Send,
+            1 => Self::Request,
+            2 => Self::Reply,
+            3 => Self::Publish,
+            4 => Self::Attach,
+            5 => Self::Subscribe,
+            _ => return None,
+        })
+    }
+}
 
 /// Things that went wrong, counted.
 #[derive(Debug, Default)]
@@ -144,21 +178,6 @@ impl Hub {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// The depot of a directory. One that is just being closed is waited for.
-    pub async fn depot(&self, folder: &Path) -> Result<Arc<Depot>, OpenError> {
-        let deadline = self.clock.now().after(HELD_FOR);
-        loop {
-            match self.depots.open(folder) {
-                Err(OpenError::Store(tidings_store::OpenError::Held { .. }))
-                    if self.clock.now() < deadline =>
-                {
-                    self.nap(Duration::from_millis(5)).await;
-                }
-                opened => return opened,
-            }
-        }
-    }
-
     pub fn instant_after(&self, timeout: Duration) -> Option<Instant> {
         Instant::now().checked_add(timeout)
     }
@@ -247,19 +266,11 @@ impl Hub {
                 && (channel.config.content == config.content || channel.config.content.is_empty());
             return if is_same { Ok(channel.clone()) } else { Err(channel.clone()) };
         }
-        let (desk, queue) = match depot {
-            Some(depot) => {
-                let (desk, queue) = Desk::open(depot.clone(), config.dedup_window);
-                (Some(desk), Some(queue))
-            }
-            None => (None, None),
-        };
-        let channel = Arc::new(Channel::new(name.to_owned(), config, desk.clone()));
+        let (desk, queue) = depot.map(|depot| Desk::open(depot, config.dedup_window)).unzip();
+        let channel = Arc::new(Channel::new(name.to_owned(), config, desk));
         inner.channels.insert(name.to_owned(), channel.clone());
-        if let (Some(desk), Some(queue)) = (desk, queue) {
-            let (hub, channel) = (Arc::downgrade(self), Arc::downgrade(&channel));
-            let desk = Arc::downgrade(&desk);
-            self.runtime.spawn(crate::durable::serve(hub, channel, desk, queue));
+        if let Some(queue) = queue {
+            self.runtime.spawn(crate::durable::serve(Arc::downgrade(self), channel.clone(), queue));
         }
         Ok(channel)
     }

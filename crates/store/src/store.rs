@@ -152,6 +152,18 @@ struct Threads {
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
+impl Threads {
+    fn spawn(&self, name: &str, job: fn(&Shared), place: &str) -> Result<(), OpenError> {
+        let shared = Arc::clone(&self.shared);
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        let spawned = builder.spawn(move || job(&shared));
+        let failed = |source| OpenError::Disk { place: place.to_owned(), source };
+        let handle = spawned.map_err(failed)?;
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.lock().is_closing = true;
@@ -191,16 +203,8 @@ impl Store {
             grown: Condvar::new(),
         });
         let threads = Threads { shared: Arc::clone(&shared), handles: Mutex::default() };
-        let jobs: [(&str, fn(&Shared)); 2] =
-            [("tidings-sync", Shared::run_syncer), ("tidings-zero", Shared::run_preparer)];
-        for (name, job) in jobs {
-            let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(name.to_owned());
-            let handle = builder
-                .spawn(move || job(&shared))
-                .map_err(|source| OpenError::Disk { place: place.clone(), source })?;
-            threads.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
-        }
+        threads.spawn("tidings-sync", Shared::run_syncer, &place)?;
+        threads.spawn("tidings-zero", Shared::run_preparer, &place)?;
         Ok((Self { shared, _threads: Arc::new(threads) }, recovery))
     }
 

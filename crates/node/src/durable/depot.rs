@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tidings_core::InboxId;
 use tidings_store::{
@@ -12,6 +13,7 @@ use tidings_store::{
 };
 
 use crate::error::OpenError;
+use crate::hub::Hub;
 
 /// What is appended between two snapshots of the indices: opening reads about twice this.
 const SNAPSHOT_EVERY: u64 = 8 << 20;
@@ -189,5 +191,25 @@ impl Depots {
         let depot = Arc::new(Depot::open(&absolute)?);
         known.insert(absolute, Arc::downgrade(&depot));
         Ok(depot)
+    }
+}
+
+/// How long a data directory may be held by who is just letting go of it.
+const HELD_FOR: Duration = Duration::from_millis(300);
+
+impl Hub {
+    /// The depot of a directory. One that is just being closed is waited for.
+    pub async fn depot(&self, folder: &Path) -> Result<Arc<Depot>, OpenError> {
+        let deadline = self.clock.now().after(HELD_FOR);
+        loop {
+            match self.depots.open(folder) {
+                Err(OpenError::Store(tidings_store::OpenError::Held { .. }))
+                    if self.clock.now() < deadline =>
+                {
+                    self.nap(Duration::from_millis(5)).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 }

@@ -1,22 +1,21 @@
 //! The desk of a durable channel: what arrives is stored, then acknowledged and handed out; what was
 //! processed is noted, then told to its sender. One task does it, a batch a flush.
 
+mod arrivals;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::{InboxId, Time, Verdict};
-use tidings_store::{
-    AppendError, Class, Inbox, Kept as Stored, Known, Lsn, MessageId, OWNER_INBOX, StreamKey,
-    Ticket,
-};
+use tidings_store::{AppendError, Class, Inbox, Lsn, StreamKey, Ticket};
 use tidings_wire::Record;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::Depot;
-use super::depot::{Draft, Index};
+use super::depot::Draft;
 use crate::channel::Channel;
 use crate::hub::Hub;
 use crate::peer::Peer;
@@ -57,6 +56,8 @@ pub(crate) struct Arrival {
     pub attempt: u32,
     pub bytes: Bytes,
     pub at: Time,
+    /// Messages that were rejected instead.
+    pub rejected: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -95,6 +96,13 @@ struct Piece {
     first: Lsn,
 }
 
+impl Piece {
+    fn is_before(&self, seq: u64, lsn: u64) -> bool {
+        let count = u64::from(self.count);
+        self.base + count == seq && self.first.0 + count == lsn
+    }
+}
+
 /// What is to be done once a batch is on the disk.
 #[derive(Default)]
 struct Outcome {
@@ -122,9 +130,9 @@ struct Worker {
 }
 
 impl Desk {
-    pub fn open(depot: Arc<Depot>, window: Duration) -> (Arc<Self>, Queue) {
+    pub fn open(depot: &Arc<Depot>, window: Duration) -> (Arc<Self>, Queue) {
         let (events, queue) = unbounded_channel();
-        (Arc::new(Self { depot, events, window }), Queue(queue))
+        (Arc::new(Self { depot: depot.clone(), events, window }), Queue(queue))
     }
 
     pub fn id(&self) -> InboxId {
@@ -165,11 +173,12 @@ impl Desk {
 pub(crate) struct Queue(UnboundedReceiver<Event>);
 
 /// Serves a durable channel as long as its desk is there. First what an earlier life has left.
-pub(crate) async fn serve(hub: Weak<Hub>, channel: Weak<Channel>, desk: Weak<Desk>, queue: Queue) {
+pub(crate) async fn serve(hub: Weak<Hub>, channel: Arc<Channel>, queue: Queue) {
     let mut queue = queue.0;
+    let Some(desk) = channel.desk.as_ref().map(Arc::downgrade) else { return };
     let mut worker = Worker {
         hub,
-        channel,
+        channel: Arc::downgrade(&channel),
         desk,
         owed: BTreeMap::new(),
         backlog: BTreeSet::new(),
@@ -177,6 +186,7 @@ pub(crate) async fn serve(hub: Weak<Hub>, channel: Weak<Channel>, desk: Weak<Des
         stalled: VecDeque::new(),
         stands: BTreeMap::new(),
     };
+    drop(channel); // it ends with its node
     worker.hand_out_the_old();
     let mut batch = Vec::new();
     loop {
@@ -254,7 +264,7 @@ impl Worker {
     ) -> Result<(), AppendError> {
         match event {
             Event::Arrived(arrival) if !self.stalled.is_empty() => self.stalled.push_back(arrival),
-            Event::Arrived(arrival) => match self.store(desk, &arrival, outcome) {
+            Event::Arrived(mut arrival) => match self.store(desk, &mut arrival, outcome) {
                 Ok(pieces) => outcome.handed_out.push((arrival, pieces)),
                 Err(AppendError::Full) => self.stalled.push_back(arrival),
                 Err(error) => return Err(error),
@@ -280,97 +290,6 @@ impl Worker {
             outcome.ticket = Some(desk.depot.append(&mut index, &[draft], Class::Drain)?);
         }
         Ok(())
-    }
-
-    /// Stores the messages of an arrival that are new, with their marks, in one commit.
-    fn store(
-        &mut self,
-        desk: &Arc<Desk>,
-        arrival: &Arrival,
-        outcome: &mut Outcome,
-    ) -> Result<Vec<Piece>, AppendError> {
-        let channel = self.channel.upgrade().map(|channel| channel.name.clone());
-        let channel = channel.unwrap_or_default();
-        let mut guard = desk.depot.index();
-        let index = &mut *guard;
-        desk.rotate_keys(index)?;
-        let mut found: Vec<Found<'_>> = Vec::new();
-        let mut at = 0;
-        for seq in arrival.base..arrival.base + u64::from(arrival.count) {
-            let Ok((record, next)) = Record::decode(&arrival.bytes, at) else { break };
-            let id = id_of(arrival, seq, record.meta.headers);
-            let mut known = index.inbox.look(&id, &channel, record.meta.key);
-            let is_same = |other: &Found<'_>| {
-                other.known == Known::New
-                    && !record.meta.key.is_empty()
-                    && other.key == record.meta.key
-            };
-            if known == Known::New && found.iter().any(is_same) {
-                known = Known::Repeat;
-            }
-            let (key, is_awaited) = (record.meta.key, record.meta.is_awaited);
-            found.push(Found { id, seq, known, range: (at, next), key, is_awaited });
-            at = next;
-        }
-        let drafts: Vec<Draft<'_>> =
-            found.iter().filter_map(|found| found.draft(&channel, arrival)).collect();
-        let ticket = if drafts.is_empty() {
-            None
-        } else {
-            Some(desk.depot.append(index, &drafts, Class::Work)?)
-        };
-        let mut lsn = ticket.as_ref().map_or(0, |ticket| ticket.lsn().0);
-        let mut pieces: Vec<Piece> = Vec::new();
-        for found in &found {
-            let is_next = |piece: &&mut Piece| {
-                piece.base + u64::from(piece.count) == found.seq
-                    && piece.first.0 + u64::from(piece.count) == lsn
-            };
-            match found.known {
-                Known::New => {
-                    self.owe(arrival, found, Lsn(lsn));
-                    let (start, end) = found.range;
-                    match pieces.last_mut().filter(is_next) {
-                        Some(piece) => {
-                            piece.count += 1;
-                            let begun = end - start + piece.bytes.len();
-                            piece.bytes = arrival.bytes.slice(end - begun..end);
-                        }
-                        None => {
-                            let bytes = arrival.bytes.slice(start..end);
-                            pieces.push(Piece {
-                                base: found.seq,
-                                count: 1,
-                                bytes,
-                                first: Lsn(lsn),
-                            });
-                        }
-                    }
-                    lsn += 1;
-                }
-                Known::Repeat => lsn += 1,
-                Known::Waiting(kept) => self.owe(arrival, found, kept),
-                Known::Done => {}
-                Known::KeysFull => {
-                    let why = "too many keys";
-                    arrival.peer.judge(arrival.stream, found.seq, Verdict::DedupFull, why);
-                }
-            }
-        }
-        if ticket.is_some() {
-            outcome.ticket = ticket;
-        }
-        Ok(pieces)
-    }
-
-    /// Its sender wants to hear when this message is processed.
-    fn owe(&mut self, arrival: &Arrival, found: &Found<'_>, lsn: Lsn) {
-        if found.is_awaited {
-            let peer = Arc::downgrade(&arrival.peer);
-            let bytes = (found.range.1 - found.range.0) as u64;
-            let owed = Owed { peer, stream: arrival.stream, seq: found.seq, bytes };
-            self.owed.entry(lsn).or_default().push(owed);
-        }
     }
 
     /// It is on the disk: the sender may forget it, and the application may have it.
@@ -402,7 +321,7 @@ impl Worker {
             let Ok((_, next)) = Record::decode(&arrival.bytes, at) else { break };
             let bytes = (next - at) as u64;
             at = next;
-            if owed.contains(&seq) {
+            if owed.contains(&seq) || arrival.rejected.contains(&seq) {
                 continue;
             }
             match runs.last_mut().filter(|(base, count, _)| base + u64::from(*count) == seq) {
@@ -489,57 +408,5 @@ impl Worker {
             let piece = Piece { base: kept.id.seq, count: 1, bytes: record, first: lsn };
             self.push((&desk, &channel), &from, piece, 2, now);
         }
-    }
-}
-
-impl Desk {
-    /// Begins a new generation of keys when the present one has lasted its window.
-    fn rotate_keys(&self, index: &mut Index) -> Result<(), AppendError> {
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-        let (since, window) = (index.inbox.keys_since_ms(), self.window.as_millis() as u64);
-        // A clock that has gone back makes a generation longer, never shorter.
-        if since == 0 || now >= since.saturating_add(window) {
-            let draft = Draft::inbox(Inbox::rotate(now.max(1)));
-            drop(self.depot.append(index, &[draft], Class::Drain)?);
-        }
-        Ok(())
-    }
-}
-
-/// One message of an arrival.
-struct Found<'a> {
-    id: MessageId,
-    seq: u64,
-    known: Known,
-    range: (usize, usize),
-    key: &'a [u8],
-    /// Its sender waits for it to be taken or processed, not only for the disk.
-    is_awaited: bool,
-}
-
-impl Found<'_> {
-    fn draft<'a>(&self, channel: &str, arrival: &'a Arrival) -> Option<Draft<'a>> {
-        let (start, end) = self.range;
-        match self.known {
-            Known::New => {
-                let record = &arrival.bytes[start..end];
-                let from = &arrival.from;
-                let kept = Stored { id: self.id, channel, from, key: self.key, record };
-                Some(Draft { owner: OWNER_INBOX, head: Inbox::message(&kept), tail: record })
-            }
-            Known::Repeat => Some(Draft::inbox(Inbox::repeat(&self.id))),
-            Known::Waiting(_) | Known::Done | Known::KeysFull => None,
-        }
-    }
-}
-
-/// Which message it is, for ever: by its sender's outbox, or by this life of its sender.
-fn id_of(arrival: &Arrival, seq: u64, headers: &[u8]) -> MessageId {
-    match crate::headers::outbox(headers) {
-        Some((node, stream, seq, base)) => {
-            MessageId { stream: StreamKey { node, stream }, seq, base }
-        }
-        None => MessageId { stream: arrival.key, seq, base: 1 },
     }
 }

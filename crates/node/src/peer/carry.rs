@@ -120,7 +120,19 @@ impl Peer {
             let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
             let (base, count, attempt) = (run.1, run.2, run.3);
             let (peer, at) = (me, now);
-            desk.arrived(Arrival { peer, stream, key, from, base, count, attempt, bytes, at });
+            let rejected = Vec::new();
+            desk.arrived(Arrival {
+                peer,
+                stream,
+                key,
+                from,
+                base,
+                count,
+                attempt,
+                bytes,
+                at,
+                rejected,
+            });
             return;
         }
         let mut spare = feed.spare.pop();

@@ -115,7 +115,7 @@ fn a_real_directory_is_held_and_kept() {
         assert!(held.to_string().contains("in use"), "{held}");
         for _ in 0..500 {
             let body = bodies.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-            let _ = store.append(1, &[&body, &[7; 1000]]).unwrap();
+            drop(store.append(1, &[&body, &[7; 1000]]).unwrap());
         }
         let mut seen = 0u64;
         store.append(1, &[&u64::MAX.to_le_bytes()]).unwrap().wait(Durability::Synced).unwrap();
