@@ -5,6 +5,7 @@
 //! number is that of the list of such scenarios which this project keeps.
 
 mod bounds;
+mod burst;
 mod cancel;
 mod delivery;
 mod lives;
@@ -23,6 +24,7 @@ use tidings::{ChannelStatus, ReceiverBuilder, SenderBuilder};
 use crate::{Place, SOON, Sitter, eventually};
 
 pub use bounds::*;
+pub use burst::*;
 pub use cancel::*;
 pub use delivery::*;
 pub use lives::*;

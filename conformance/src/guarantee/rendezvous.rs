@@ -120,3 +120,39 @@ pub fn taking_back_against_taking_has_one_winner(sitter: Sitter) {
     }
     println!("{} of {COUNT} taken, {unknown} unknown", taken.len());
 }
+
+/// Senders and receivers that meet as fast as they can: nobody is forgotten, and each message is
+/// taken once.
+//= GUARANTEES.md#RENDEZVOUS-1
+//= GUARANTEES.md#LIVENESS-1
+pub fn rendezvous_of_many_forget_nobody(sitter: Sitter) {
+    const COUNT: u32 = 400;
+    let ends = Ends::new(sitter);
+    let tx = ends.to().rendezvous().open().wait().unwrap();
+    let senders: Vec<_> = (0..3u32)
+        .map(|sender| {
+            let tx = tx.clone();
+            std::thread::spawn(move || {
+                for number in 0..COUNT {
+                    let body = (sender << 16 | number).to_le_bytes();
+                    assert!(tx.send(&body).timeout(SOON).wait().unwrap().stage() >= Stage::Taken);
+                }
+            })
+        })
+        .collect();
+    let receivers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut rx = ends.from().rendezvous().open().wait().unwrap();
+            std::thread::spawn(move || {
+                let take = || number(&rx.recv().timeout(SOON).wait().unwrap());
+                std::iter::repeat_with(take).take(COUNT as usize).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut taken: Vec<u32> =
+        receivers.into_iter().flat_map(|receiver| receiver.join().unwrap()).collect();
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    taken.sort_unstable();
+    let expected = (0..3u32).flat_map(|sender| (0..COUNT).map(move |number| sender << 16 | number));
+    assert!(taken.into_iter().eq(expected), "not each of them once");
+}

@@ -1,7 +1,8 @@
 //! Several receivers, several senders, several channels: who gets what, and who waits for whom.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use tidings::prelude::*;
 
@@ -137,6 +138,35 @@ pub fn both_directions_carry_at_once(sitter: Sitter) {
     };
     let both = [carry(there, "client"), carry(back, "server")];
     both.into_iter().for_each(|carrier| carrier.join().unwrap());
+}
+
+/// A sender and a receiver that open at the same moment find each other, every time.
+//= GUARANTEES.md#LIVENESS-1
+pub fn ends_that_open_at_once_meet(sitter: Sitter) {
+    let ends = Ends::new(sitter);
+    ends.sender(); // the connection is there, so that the two are close
+    for round in 0..400u32 {
+        let name = format!("meeting-{round}");
+        let start = Arc::new(Barrier::new(2));
+        let receiver = {
+            let (open, start) = (ends.server.raw_receiver(&name), start.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                // About as long as the announcement travels, sometimes less, sometimes more.
+                let pause = Duration::from_micros(u64::from(round % 80));
+                let since = Instant::now();
+                while since.elapsed() < pause {
+                    std::hint::spin_loop();
+                }
+                let mut rx = open.open().wait().unwrap();
+                take(&mut rx)
+            })
+        };
+        start.wait();
+        let tx = ends.client.raw_sender(&ends.place.channel(&name)).open().wait().unwrap();
+        put(&tx, round);
+        assert_eq!(receiver.join().unwrap(), round);
+    }
 }
 
 /// Several senders and several receivers at full speed: every message once, and every

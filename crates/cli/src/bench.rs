@@ -47,6 +47,9 @@ pub(crate) struct BenchArgs {
     /// Who calls in `rtt`: a plain thread or a tokio task
     #[arg(long, value_enum, default_value_t = Caller::Blocking)]
     pub(crate) caller: Caller,
+    /// In `send`: a call for each message at both ends, not for each burst of them
+    #[arg(long)]
+    pub(crate) one_by_one: bool,
     /// Measure this beside it, in the same run
     #[arg(long, value_enum, value_name = "WHO")]
     pub(crate) peers: Option<PeersWord>,
@@ -102,6 +105,7 @@ pub(crate) struct Case {
     pub(crate) what: What,
     pub(crate) end: End,
     pub(crate) caller: Caller,
+    pub(crate) is_one_by_one: bool,
     pub(crate) endpoint: String,
     pub(crate) size: usize,
     pub(crate) rate: Option<f64>,
@@ -192,6 +196,7 @@ fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
                         what: args.what,
                         end: *end,
                         caller: args.caller,
+                        is_one_by_one: args.one_by_one,
                         endpoint: address.endpoint(),
                         size,
                         rate,
@@ -230,7 +235,7 @@ fn be_far_end(args: &BenchArgs, end: End) -> Result<Exit, Trouble> {
     let size = args.size.first().map_or(Ok(64), |size| parse_size(size));
     let size = size.map_err(|why| Trouble::new("E0601", why))? as usize;
     match (end, args.what) {
-        (End::Tidings, What::Send) => ends::sink(&address, &args.node)?,
+        (End::Tidings, What::Send) => ends::sink(&address, args.one_by_one, &args.node)?,
         (End::Tidings, _) => ends::echo(&address, args.caller, &args.node)?,
         (End::Raw, What::Send) => raw::sink(&address, size)?,
         (End::Raw, _) => raw::echo(&address, args.caller, size)?,

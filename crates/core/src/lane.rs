@@ -8,6 +8,11 @@ use tidings_wire::{Record, RecordMeta};
 /// Bytes of an ordinary chunk, and so of an ordinary batch on a stream transport. Larger writes
 /// were measured to be slower.
 pub(crate) const CHUNK_LEN: usize = 32 * 1024;
+/// Buffers of loans that are kept for the next ones, and bytes of all of them.
+const LOANS_MAX: usize = 16;
+const LOANS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A record without options has this much before its body.
+const LOAN_HEAD: usize = 8;
 /// Bytes of empty chunks that are kept for reuse.
 const FREE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -31,10 +36,46 @@ impl Span {
     }
 }
 
+/// Memory for the body of one message, in the place that it is sent from: to be filled, and then
+/// sent without a copy. What is in it at first is unspecified.
+#[derive(Default)]
+pub struct Loan {
+    bytes: Vec<u8>, // the record: its head, the body, the padding
+    body_len: usize,
+}
+
+impl Loan {
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&[])
+    }
+
+    /// The body, to be filled.
+    #[must_use]
+    pub fn body_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&mut [])
+    }
+
+    /// Makes it a record with this head.
+    pub(crate) fn seal(&mut self, head: [u8; LOAN_HEAD]) {
+        self.bytes[..LOAN_HEAD].copy_from_slice(&head);
+        self.bytes[LOAN_HEAD + self.body_len..].fill(0);
+    }
+}
+
+/// Without the body: it is long, and not for logs.
+impl std::fmt::Debug for Loan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a loan of {} bytes", self.body_len)
+    }
+}
+
 #[derive(Default)]
 struct Chunk {
     bytes: Vec<u8>,
     users: u32, // spans and runs that point here
+    is_loan: bool,
 }
 
 /// Without the bodies: they are long, and not for logs.
@@ -51,6 +92,7 @@ pub(crate) struct Chunks {
     free: Vec<u32>,
     free_bytes: usize,
     last_len: usize, // of the chunk that was released last: what the next one will want
+    loans: Vec<Vec<u8>>, // buffers to be lent again, with what is in them
 }
 
 impl Chunks {
@@ -87,6 +129,11 @@ impl Chunks {
         if slot.users > 0 {
             return;
         }
+        if slot.is_loan {
+            slot.is_loan = false;
+            self.give_back(chunk);
+            return;
+        }
         self.last_len = slot.bytes.len();
         slot.bytes.clear();
         if self.free_bytes + slot.bytes.capacity() > FREE_BYTES_MAX {
@@ -94,6 +141,38 @@ impl Chunks {
         }
         self.free_bytes += slot.bytes.capacity();
         self.free.push(chunk);
+    }
+
+    /// Keeps the buffer of a loan for the next one: filled as it is, since to clear it would cost
+    /// as much as the copy that it saves.
+    fn give_back(&mut self, chunk: u32) {
+        let bytes = std::mem::take(&mut self.list[chunk as usize].bytes);
+        let kept: usize = self.loans.iter().map(Vec::capacity).sum();
+        if self.loans.len() < LOANS_MAX && kept + bytes.capacity() <= LOANS_BYTES_MAX {
+            self.loans.push(bytes);
+        }
+        self.free.push(chunk);
+    }
+
+    /// Memory for a body of `len` bytes.
+    pub fn lend(&mut self, len: usize) -> Loan {
+        let wanted = LOAN_HEAD + tidings_wire::padded(len);
+        let fit = self.loans.iter().rposition(|bytes| bytes.capacity() >= wanted);
+        let mut bytes = fit.map_or_else(Vec::new, |at| self.loans.swap_remove(at));
+        bytes.resize(wanted, 0);
+        Loan { bytes, body_len: len }
+    }
+
+    /// Takes a sealed loan over as a chunk of its own.
+    fn adopt(&mut self, loan: Loan) -> u32 {
+        let chunk = self.free.pop().unwrap_or_else(|| {
+            self.list.push(Chunk::default());
+            (self.list.len() - 1) as u32
+        });
+        let slot = &mut self.list[chunk as usize];
+        self.free_bytes -= slot.bytes.capacity();
+        *slot = Chunk { bytes: loan.bytes, users: 1, is_loan: true };
+        chunk
     }
 
     /// An empty chunk with room for `len` bytes, and for more of the same if there was more of it
@@ -218,6 +297,13 @@ impl Lane {
         let bytes = &mut chunks.list[chunk as usize].bytes;
         meta.encode(body, bytes);
         let end = bytes.len() as u32;
+        self.spans.push_back(Span { chunk, start: 0, end, count: 1, first_ticket: ticket });
+    }
+
+    /// Puts a sealed loan at the end of the lane.
+    pub fn push_loan(&mut self, chunks: &mut Chunks, ticket: u64, loan: Loan) {
+        let end = loan.bytes.len() as u32;
+        let chunk = chunks.adopt(loan);
         self.spans.push_back(Span { chunk, start: 0, end, count: 1, first_ticket: ticket });
     }
 

@@ -49,6 +49,7 @@ pub use handshake::{
     Established, HANDSHAKE_TIMEOUT, Handshake, Identity, Limits, Step, close_code, close_packet,
     is_handshake,
 };
+pub use lane::Loan;
 pub use link::{Link, LinkStats, Refused};
 pub use outbox::{LostCause, Outbox, Output, Place};
 pub use outgoing::{OVERTAKES_MAX, PRIORITIES, WINDOW_MAX};

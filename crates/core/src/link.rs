@@ -13,9 +13,9 @@ use crate::outgoing::{Outgoing, Phase, Piece};
 use crate::recovery::{Cargo, Control};
 use crate::session::{Session, Tail};
 use crate::{
-    Delivery, Established, LinkConfig, LostCause, Message, Order, Outbox, Outcome, OutgoingSpec,
-    Output, Path, Reason, RefuseCode, SeqSet, Stage, Time, Transmission, Verdict, earliest,
-    sabotage,
+    Delivery, Established, LinkConfig, Loan, LostCause, Message, Order, Outbox, Outcome,
+    OutgoingSpec, Output, Path, Reason, RefuseCode, SeqSet, Stage, Time, Transmission, Verdict,
+    earliest, sabotage,
 };
 
 mod application;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tidings_wire::{InboxId, MESSAGE_MAX, RecordMeta};
 
-use crate::lane::{Chunks, Lane, Span};
+use crate::lane::{Chunks, Lane, Loan, Span};
 use crate::{
     Delivery, Message, Outcome, OutgoingSpec, Overflow, Reason, Refused, SeqSet, Stage, Time,
     sabotage,
@@ -160,11 +160,60 @@ impl Outgoing {
         message: &Message<'_>,
         ended: &mut Vec<(u64, Outcome)>,
     ) -> Result<u64, Refused> {
+        let (ticket, meta) = self.admit(now, message, message.body.len(), ended)?;
+        let lane = self.lane(message.priority);
+        self.lanes[lane].push(&mut self.chunks, ticket, &meta, message.body);
+        self.enter(message, meta.record_len(message.body.len()));
+        Ok(ticket)
+    }
+
+    /// The same for a body that lies where it will be sent from; `message` has no other. A message
+    /// with a key, headers or a reply is copied all the same. The loan is used up if it was taken.
+    pub fn send_loan(
+        &mut self,
+        now: Time,
+        message: &Message<'_>,
+        loan: &mut Loan,
+        ended: &mut Vec<(u64, Outcome)>,
+    ) -> Result<u64, Refused> {
+        let body_len = loan.body().len();
+        let (ticket, meta) = self.admit(now, message, body_len, ended)?;
+        let lane = self.lane(message.priority);
+        let mut loan = std::mem::take(loan);
+        match meta.plain_head(body_len) {
+            Some(head) => {
+                loan.seal(head);
+                self.lanes[lane].push_loan(&mut self.chunks, ticket, loan);
+            }
+            None => self.lanes[lane].push(&mut self.chunks, ticket, &meta, loan.body()),
+        }
+        self.enter(message, meta.record_len(body_len));
+        Ok(ticket)
+    }
+
+    /// Memory for a body of `len` bytes, to be filled and given to `send_loan`.
+    pub fn lend(&mut self, len: usize) -> Result<Loan, Refused> {
+        if len > MESSAGE_MAX || len as u64 > self.spec.capacity_bytes {
+            return Err(Refused::TooLarge);
+        }
+        Ok(self.chunks.lend(len))
+    }
+
+    /// Whether a message may enter the buffer now: its ticket, and what stands before its body.
+    #[inline]
+    fn admit<'a>(
+        &mut self,
+        now: Time,
+        message: &Message<'a>,
+        body_len: usize,
+        ended: &mut Vec<(u64, Outcome)>,
+    ) -> Result<(u64, RecordMeta<'a>), Refused> {
         if self.phase == Phase::Refused || self.is_finishing {
             return Err(Refused::Closed);
         }
+        let travels = message.deadline.filter(|_| message.until > Stage::Received);
         let meta = RecordMeta {
-            ttl_ms: 0,
+            ttl_ms: travels.map_or(0, |deadline| pieces::ttl_ms(deadline, now)),
             is_prompt: message.until == Stage::Received || message.until == Stage::Synced,
             is_awaited: message.until >= Stage::Taken,
             fragment: None,
@@ -172,26 +221,29 @@ impl Outgoing {
             headers: message.headers,
             reply: message.reply,
         };
-        let len = meta.record_len(message.body.len());
-        self.make_room(message, len, ended)?;
-        let ticket = self.first_ticket + self.entries.len() as u64;
-        let travels = message.deadline.filter(|_| message.until > Stage::Received);
-        let meta = match travels {
-            Some(deadline) => RecordMeta { ttl_ms: pieces::ttl_ms(deadline, now), ..meta },
-            None => meta,
-        };
-        let priority = usize::from(message.priority).min(PRIORITIES - 1);
+        self.make_room(message, body_len, meta.record_len(body_len), ended)?;
+        Ok((self.first_ticket + self.entries.len() as u64, meta))
+    }
+
+    fn lane(&mut self, priority: u8) -> usize {
+        let priority = usize::from(priority).min(PRIORITIES - 1);
         if self.lanes.len() <= priority {
             self.lanes.resize_with(priority + 1, Lane::default);
         }
-        self.lanes[priority].push(&mut self.chunks, ticket, &meta, message.body);
+        priority
+    }
+
+    /// Counts a message whose record is in its lane.
+    #[inline]
+    fn enter(&mut self, message: &Message<'_>, len: usize) {
+        let priority = message.priority.min(PRIORITIES as u8 - 1);
         self.occupied |= 1 << priority;
         self.entries.push_back(Entry {
             seq: 0,
             deadline: message.deadline,
             len: len as u32,
             until: message.until.max(Stage::Received),
-            priority: priority as u8,
+            priority,
             is_done: false,
         });
         self.unsettled += 1;
@@ -202,16 +254,16 @@ impl Outgoing {
             self.has_deadlines = true;
             self.next_expiry = crate::earliest(self.next_expiry, message.deadline);
         }
-        Ok(ticket)
     }
 
     fn make_room(
         &mut self,
         message: &Message<'_>,
+        body_len: usize,
         len: usize,
         ended: &mut Vec<(u64, Outcome)>,
     ) -> Result<(), Refused> {
-        let is_too_large = message.body.len() > MESSAGE_MAX
+        let is_too_large = body_len > MESSAGE_MAX
             || len as u64 > self.spec.capacity_bytes
             || message.key.len() > tidings_wire::KEY_MAX
             || message.headers.len() > tidings_wire::HEADERS_MAX;

@@ -415,6 +415,32 @@ impl Cursor {
     pub fn run(&self) -> &Arc<Run> {
         &self.run
     }
+
+    /// Where its last message ends.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Whether messages are left, and none has a condition of its own: a deadline travels only with
+    /// what is awaited, a key counts only where each may have its effect once.
+    pub fn has_plain_rest(&self) -> bool {
+        let run = &*self.run;
+        let is_whole = self.index < self.end && self.end == run.count && !self.is_shared;
+        is_whole && !run.is_awaited && !run.is_exact && !run.is_rendezvous
+    }
+
+    /// Takes all that is left, which is plain, and says where it began.
+    pub fn take_rest(&mut self) -> (u32, u32) {
+        let began = (self.index, self.at);
+        (self.index, self.at) = (self.end, self.run.bytes.len() as u32);
+        self.run.set_taken(self.index, self.at, self.is_shared);
+        began
+    }
+
+    /// The same messages again, from a place where it was before.
+    pub fn back_to(&self, index: u32, at: u32) -> Self {
+        Self { index, at, ..self.clone() }
+    }
 }
 
 impl Again {

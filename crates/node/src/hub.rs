@@ -344,26 +344,31 @@ impl Hub {
     }
 
     fn offered_send(&self, peer: &Arc<Peer>, state: &mut State, stream: u32, spec: &IncomingSpec) {
-        let channel = self.held_channel(spec);
+        // Decided under the lock that `receiver_opened` takes: a receiver that opens meanwhile is
+        // seen here or sees the offer.
+        let mut inner = self.lock();
+        let channel = self.held_in(&mut inner, spec);
         let taker = channel.filter(|channel| self.config.is_holding || channel.receivers() > 0);
-        match taker {
-            Some(channel) => self.take_stream(peer, state, stream, spec, &channel),
-            None => {
-                let mut inner = self.lock();
-                let offers_max = self.config.peers_max;
-                inner.offers.retain(|offer| offer.peer.strong_count() > 0);
-                if inner.offers.len() >= offers_max {
-                    state.link.refuse(stream, RefuseCode::TooMany, "too many unanswered senders");
-                    return;
-                }
-                let peer = Arc::downgrade(peer);
-                inner.offers.push(Offer { peer, stream, spec: spec.clone() });
-            }
+        if let Some(channel) = taker {
+            drop(inner);
+            self.take_stream(peer, state, stream, spec, &channel);
+            return;
         }
+        inner.offers.retain(|offer| offer.peer.strong_count() > 0);
+        if inner.offers.len() >= self.config.peers_max {
+            state.link.refuse(stream, RefuseCode::TooMany, "too many unanswered senders");
+            return;
+        }
+        let peer = Arc::downgrade(peer);
+        inner.offers.push(Offer { peer, stream, spec: spec.clone() });
     }
 
+    /// The channel that a stream asks for; a holding node makes it.
     pub fn held_channel(&self, spec: &IncomingSpec) -> Option<Arc<Channel>> {
-        let mut inner = self.lock();
+        self.held_in(&mut self.lock(), spec)
+    }
+
+    fn held_in(&self, inner: &mut Inner, spec: &IncomingSpec) -> Option<Arc<Channel>> {
         if let Some(channel) = inner.channels.get(&spec.channel) {
             return Some(channel.clone());
         }

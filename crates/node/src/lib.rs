@@ -62,11 +62,13 @@ pub use queue::{
     QueueDelivery, QueueError, QueueMessage, QueueOverflow, QueuePush, QueueRefusal, QueueStatus,
     QueueWork, Revival, Totals,
 };
-pub use receiver::{RawReceiver, Recv};
+pub use receiver::{RawBatch, RawReceiver, Recv, RecvBatch};
 pub use request::{
     RawReply, RawRequest, Request, Requester, Responder, STATUS_DROPPED, STATUS_FAILED,
 };
-pub use sender::{Drained, Enqueue, Pending, RawSender, Receipt, Send, TIMEOUT_DEFAULT};
+pub use sender::{
+    Drained, Enqueue, Loan, Pending, RawSender, Receipt, Send, SendAll, Stopped, TIMEOUT_DEFAULT,
+};
 pub use status::{ChannelStatus, LinkStatus, SenderStatus, Status};
 pub use tidings_core::{
     BreakerConfig, BreakerState, Delivery, LinkConfig, Order, Outcome, Overflow, Reason,

@@ -106,6 +106,15 @@ impl Run {
         next.is_ok()
     }
 
+    /// Settles messages number `first` to before `end`, in order or by telling the link. O(1).
+    pub fn settle_range(&self, first: u32, end: u32) {
+        let next = self.settled.compare_exchange(first, end, Ordering::AcqRel, Ordering::Relaxed);
+        if next.is_err() {
+            let seqs = self.base + u64::from(first)..=self.base + u64::from(end) - 1;
+            self.peer.settle_range(self.stream, seqs);
+        }
+    }
+
     /// Messages settled in order.
     pub fn settled(&self) -> u32 {
         self.settled.load(Ordering::Acquire)

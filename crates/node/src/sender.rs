@@ -14,12 +14,17 @@ use tidings_core::{
 use crate::error::SendError;
 use crate::hub::Hub;
 use crate::peer::{Peer, State};
-use crate::timer::{Alarm, Deadline};
-use crate::wait;
+use crate::timer::Alarm;
 
+mod enqueue;
+mod loan;
+mod many;
 mod outlet;
 mod pending;
 
+pub use enqueue::Enqueue;
+pub use loan::Loan;
+pub use many::{SendAll, Stopped};
 pub(crate) use outlet::Outlet;
 pub use pending::{Drained, Pending, Receipt};
 
@@ -98,6 +103,7 @@ impl RawSender {
         Send {
             tx: self,
             body,
+            loan: None,
             key: &[],
             headers: Vec::new(),
             reply: None,
@@ -108,6 +114,45 @@ impl RawSender {
             progress: Progress::Start,
             error: None,
         }
+    }
+
+    /// Sends many messages, each as [`RawSender::send`] would: done when all are in the bounded
+    /// buffer. One look at the link for a burst instead of one a message: for 64 bytes that doubles
+    /// the rate.
+    ///
+    /// # Errors
+    /// [`Stopped`] with how many were accepted: those go on their way, the others were not sent.
+    ///
+    /// # Cancel safety
+    /// Dropping it before it is ready: an unknown number from the start was accepted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let node = tidings::Node::builder().start().wait()?;
+    /// # let address = node.listen("tcp://127.0.0.1:0").wait()?;
+    /// let mut rx = node.raw_receiver("log").open().wait()?;
+    /// let tx = node.raw_sender(&format!("{address}/log")).open().wait()?;
+    /// tx.send_all(&[b"one", b"two", b"three"]).wait()?;
+    /// let mut seen = Vec::new();
+    /// while seen.len() < 3 {
+    ///     let batch = rx.recv().wait()?;
+    ///     seen.push(batch.to_vec());
+    /// }
+    /// assert_eq!(seen, [&b"one"[..], b"two", b"three"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_all<'a>(&'a self, bodies: &'a [&'a [u8]]) -> SendAll<'a> {
+        SendAll::new(self, bodies)
+    }
+
+    /// Memory for a body of `len` bytes, which is then sent from there: a large body that is made
+    /// in place is not copied by this side at all.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`], [`SendError::Closed`].
+    pub fn loan(&self, len: usize) -> Result<Loan<'_>, SendError> {
+        Loan::new(self, len)
     }
 
     /// Messages that are not settled, and their bytes.
@@ -191,17 +236,42 @@ impl RawSender {
         message: &Message<'_>,
         state: &mut MutexGuard<'_, State>,
     ) -> Result<u64, Refused> {
-        let shared = &*self.shared;
         let state = &mut **state;
-        let result = state.link.send(now, shared.stream, message, &mut state.outbox);
-        if !state.outbox.outputs.is_empty() {
-            shared.peer.dispatch(state, now, None);
-        }
-        if let Ok(ticket) = result {
-            shared.accepted.store(ticket, Ordering::Relaxed);
-            shared.peer.sent(state, message.body.len() + 8);
+        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
+        // By reference: to copy it whole would wait for every store of the body before it.
+        self.pushed(now, &result, state);
+        if result.is_ok() {
+            self.shared.peer.sent(state, message.body.len() + 8);
         }
         result
+    }
+
+    /// The same for a body in a loan.
+    fn push_loan(
+        &self,
+        now: Time,
+        message: &Message<'_>,
+        loan: &mut tidings_core::Loan,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Result<u64, Refused> {
+        let (state, len) = (&mut **state, loan.body().len());
+        let stream = self.shared.stream;
+        let result = state.link.send_loan(now, stream, message, loan, &mut state.outbox);
+        self.pushed(now, &result, state);
+        if result.is_ok() {
+            self.shared.peer.sent(state, len + 8);
+        }
+        result
+    }
+
+    #[inline]
+    fn pushed(&self, now: Time, result: &Result<u64, Refused>, state: &mut State) {
+        if !state.outbox.outputs.is_empty() {
+            self.shared.peer.dispatch(state, now, None);
+        }
+        if let Ok(ticket) = result {
+            self.shared.accepted.store(*ticket, Ordering::Relaxed);
+        }
     }
 }
 
@@ -220,6 +290,7 @@ enum Progress {
 pub struct Send<'a> {
     tx: &'a RawSender,
     body: &'a [u8],
+    loan: Option<tidings_core::Loan>,
     key: &'a [u8],
     headers: Vec<u8>,
     reply: Option<tidings_wire::Reply>,
@@ -289,7 +360,7 @@ impl<'a> Send<'a> {
 
     /// Waits only until the message is accepted; its stage is then the [`Pending`]'s business.
     pub fn enqueue(self) -> Enqueue<'a> {
-        Enqueue { send: self, alarm: Alarm::default(), deadline: None }
+        Enqueue::new(self)
     }
 
     /// Hands the message over without waiting for room.
@@ -339,7 +410,11 @@ impl<'a> Send<'a> {
             until: self.until,
         };
         let mut state = tx.shared.peer.lock();
-        match tx.push(now, &message, &mut state) {
+        let pushed = match &mut self.loan {
+            None => tx.push(now, &message, &mut state),
+            Some(loan) => tx.push_loan(now, &message, loan, &mut state),
+        };
+        match pushed {
             Ok(ticket) => {
                 if self.until > Stage::Queued {
                     tx.shared.outlet.watch(ticket);
@@ -365,14 +440,8 @@ impl<'a> Send<'a> {
 
     /// What a refusal means; `Ok` where the message may wait for room.
     fn refused(&self, refused: Refused) -> Result<(), SendError> {
-        let shared = &self.tx.shared;
-        Err(match refused {
-            Refused::Full if shared.outlet.spec.overflow == Overflow::Block => return Ok(()),
-            Refused::Full => SendError::Full { capacity: shared.outlet.spec.capacity },
-            Refused::DroppedNewest => SendError::Rejected(tidings_core::Reason::DroppedNewest),
-            Refused::TooLarge => SendError::TooLarge { len: self.body.len() },
-            _ => shared.outlet.refusal().unwrap_or(SendError::Closed),
-        })
+        let len = self.loan.as_ref().map_or(self.body.len(), |loan| loan.body().len());
+        self.tx.refusal_of(refused, len).map_or(Ok(()), Err)
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Pending, SendError>> {
@@ -410,6 +479,18 @@ impl<'a> Send<'a> {
 }
 
 impl RawSender {
+    /// What the link's refusal means for a body of `len` bytes; `None`: it may wait for room.
+    fn refusal_of(&self, refused: Refused, len: usize) -> Option<SendError> {
+        let outlet = &self.shared.outlet;
+        Some(match refused {
+            Refused::Full if outlet.spec.overflow == Overflow::Block => return None,
+            Refused::Full => SendError::Full { capacity: outlet.spec.capacity },
+            Refused::DroppedNewest => SendError::Rejected(tidings_core::Reason::DroppedNewest),
+            Refused::TooLarge => SendError::TooLarge { len },
+            _ => outlet.refusal().unwrap_or(SendError::Closed),
+        })
+    }
+
     fn clone_if(&self, is_needed: bool) -> Option<RawSender> {
         is_needed.then(|| self.clone())
     }
@@ -438,53 +519,5 @@ impl Future for Send<'_> {
                 Progress::Done => return Poll::Ready(Err(SendError::Closed)),
             }
         }
-    }
-}
-
-/// A send that is done once its message is accepted.
-#[derive(Debug)]
-#[must_use = "nothing is sent before it is awaited or waited for"]
-pub struct Enqueue<'a> {
-    send: Send<'a>,
-    alarm: Alarm,
-    deadline: Option<Deadline>,
-}
-
-impl Enqueue<'_> {
-    fn expired() -> SendError {
-        SendError::Expired { detail: "the buffer stayed full".to_owned() }
-    }
-
-    /// Blocks this thread until the message is accepted.
-    ///
-    /// # Errors
-    /// As awaiting it, and [`SendError::InsideRuntime`].
-    pub fn wait(self) -> Result<Pending, SendError> {
-        let limit = self.send.limit();
-        let tx = self.send.tx;
-        let deadline = tx.shared.hub.instant_after(limit);
-        let peer = tx.shared.peer.clone();
-        match wait::block_on(self, || Some(peer.clone()), deadline) {
-            Ok(Some(result)) => result,
-            Ok(None) => Err(Self::expired()),
-            Err(wait::InsideRuntime) => Err(SendError::InsideRuntime),
-        }
-    }
-}
-
-impl Future for Enqueue<'_> {
-    type Output = Result<Pending, SendError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(result) = self.send.poll_accept(cx) {
-            return Poll::Ready(result);
-        }
-        let limit = self.send.limit();
-        let hub = self.send.tx.shared.hub.clone();
-        let deadline = *self.deadline.get_or_insert_with(|| Deadline::after(&hub, limit));
-        if self.alarm.is_over(&hub, deadline, cx) {
-            return Poll::Ready(Err(Self::expired()));
-        }
-        Poll::Pending
     }
 }

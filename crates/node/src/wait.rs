@@ -83,7 +83,9 @@ impl Parker {
         }
         let ready = connection.wait(want, &self.wake, Some(timeout.min(NAP)));
         self.is_polling.store(false, Ordering::SeqCst);
-        if self.is_woken.load(Ordering::SeqCst) {
+        // Also a ring that came late, for a wake-up that was seen before it rang: left alone it
+        // would end every later wait at once.
+        if ready.as_ref().is_ok_and(|ready| ready.woken) {
             self.wake.drain();
         }
         ready

@@ -84,6 +84,35 @@ fn a_burst_allocates_nothing_a_message() {
     });
 }
 
+/// Calls for many messages, and large ones that are made where they are sent from.
+#[test]
+fn bursts_batches_and_loans_allocate_nothing_a_message() {
+    within_a_minute("batches", || {
+        for sitter in [Sitter::Tcp, Sitter::Unix] {
+            let (tx, mut rx, nodes, _place) = pair(sitter);
+            let mut receive = |mut left: usize| {
+                while left > 0 {
+                    left -= rx.recv_batch().timeout(SOON).wait().unwrap().len();
+                }
+            };
+            let bodies = [&[7; 64][..]; 50];
+            let mut round = |tx: &RawSender| {
+                tx.send_all(&bodies).wait().unwrap();
+                let mut loan = tx.loan(100_000).unwrap();
+                loan[..8].copy_from_slice(&[7; 8]);
+                loan.send().wait().unwrap();
+                receive(51);
+            };
+            (0..100).for_each(|_| round(&tx));
+            let count = measure(|| (0..400).for_each(|_| round(&tx))).count_total;
+            let share = count as f64 / (400.0 * 51.0);
+            println!("{sitter:?}: {count} allocations for {} messages", 400 * 51);
+            assert!(share < SHARE_MAX, "{count}");
+            drop(nodes);
+        }
+    });
+}
+
 /// One message at a time, each way: every one is a packet of its own.
 #[test]
 fn a_ping_pong_allocates_nothing_a_message() {

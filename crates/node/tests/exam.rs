@@ -38,7 +38,12 @@ macro_rules! sit_as_tasks {
 }
 
 sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
+    a_batch_is_settled_as_one,
+    a_batch_leaves_conditions_to_each_message,
+    a_burst_arrives_in_order_and_settles,
+    a_burst_that_is_stopped_says_how_far_it_came,
     a_key_does_not_keep_a_nacked_message_away,
+    a_loan_carries_its_body,
     a_nack_delivers_again_up_to_the_last_attempt,
     a_receiver_that_goes_leaves_its_share_to_the_others,
     a_reject_tells_the_sender,
@@ -57,12 +62,14 @@ sit!(Inproc as inproc, Unix as unix, Tcp as tcp, Tcp6 as tcp6, Udp as udp for {
     both_directions_carry_at_once,
     closing_drains_and_says_what_was_left,
     closing_ends_every_wait,
+    ends_that_open_at_once_meet,
     every_acknowledgement_counts_under_contention,
     every_request_gets_its_own_answer,
     exactly_once_arrives_once,
     fifo_holds_for_each_sender_and_channel,
     key_and_headers_travel,
     outcomes_are_true_when_deadlines_are_short,
+    rendezvous_of_many_forget_nobody,
     scenario_1_an_unbounded_sender_does_not_flood_a_bounded_receiver,
     scenario_1_exactly_the_capacity_is_accepted,
     scenario_2_a_full_channel_says_so_and_loses_nothing,

@@ -104,12 +104,23 @@ impl<'a> RecordMeta<'a> {
     pub fn encode_head(&self, body_len: usize, out: &mut Vec<u8>) {
         assert!(body_len <= MESSAGE_MAX, "a body of {body_len} bytes is over its bound");
         let flags = self.flags();
-        let word = body_len as u32 | (u32::from(flags) << LEN_BITS);
-        let head = u64::from(word) | (u64::from(self.ttl_ms) << 32);
-        out.extend_from_slice(&head.to_le_bytes());
+        out.extend_from_slice(&self.first_word(body_len).to_le_bytes());
         if flags & !PLAIN != 0 {
             self.encode_options(out);
         }
+    }
+
+    fn first_word(&self, body_len: usize) -> u64 {
+        let word = body_len as u32 | (u32::from(self.flags()) << LEN_BITS);
+        u64::from(word) | (u64::from(self.ttl_ms) << 32)
+    }
+
+    /// What stands before a body if it is these eight bytes and nothing else: without a fragment,
+    /// a reply, a key and headers. For a body that was written where it is sent from.
+    #[must_use]
+    pub fn plain_head(&self, body_len: usize) -> Option<[u8; 8]> {
+        let is_plain = self.flags() & !PLAIN == 0 && body_len <= MESSAGE_MAX;
+        is_plain.then(|| self.first_word(body_len).to_le_bytes())
     }
 
     fn encode_options(&self, out: &mut Vec<u8>) {
@@ -137,6 +148,22 @@ impl<'a> RecordMeta<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The body of the record that starts at `at`, and where the next one starts: what
+    /// [`Record::decode`] gives, without the rest.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    #[inline]
+    pub fn body_at(records: &'a [u8], at: usize) -> Result<(&'a [u8], usize), Malformed> {
+        let (body_len, flags) = unpack(u64_at(records, at)?);
+        if flags & !PLAIN != 0 {
+            return Self::decode(records, at).map(|(record, next)| (record.body, next));
+        }
+        let end = at + 8 + padded(body_len);
+        let body = records.get(at + 8..end).ok_or(Malformed::Truncated)?;
+        Ok((&body[..body_len], end))
+    }
+
     /// Decodes the record that starts at `at` and says where the next one starts.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ impl Child {
             .args(["bench", &word(&case.what), &case.endpoint])
             .args(["--end", &word(&case.end), "--caller", &word(&case.caller)])
             .args(["--size", &case.size.to_string()])
+            .args(case.is_one_by_one.then_some("--one-by-one"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -23,7 +23,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What may be unsettled: enough to keep a link busy, little enough to stay in the cache.
 const CAPACITY: u32 = 16_384;
-const CAPACITY_BYTES: u64 = 4 << 20;
+const CAPACITY_BYTES: u64 = 1 << 20;
+
+/// Messages in one call.
+const BURST: usize = 64;
+/// From this size on a body is made where it is sent from.
+const LOAN_MIN: usize = 65_536;
 
 /// What a sink has counted.
 #[derive(Debug, Deserialize, Serialize)]
@@ -50,30 +55,44 @@ fn announce(address: &str) {
     end_with_parent();
 }
 
+impl Counted {
+    const NONE: Self = Self { messages: 0, nanos: 0, disorder: 0 };
+
+    fn count(&mut self, body: &[u8]) {
+        if let Some(number) = body.first_chunk::<8>() {
+            self.disorder += u64::from(u64::from_le_bytes(*number) != self.messages);
+        }
+        self.messages += 1;
+    }
+
+    fn report(&mut self, since: Instant) {
+        self.nanos = since.elapsed().as_nanos() as u64;
+        println!("{}", serde_json::to_string(self).unwrap_or_default());
+        let _ = std::io::stdout().flush();
+        *self = Self::NONE;
+    }
+}
+
 /// Counts what comes; an empty body asks for the count.
-pub(super) fn sink(endpoint: &str, node: &NodeArgs) -> Result<(), Trouble> {
+pub(super) fn sink(endpoint: &str, is_one_by_one: bool, node: &NodeArgs) -> Result<(), Trouble> {
     let node = start(node)?;
     let rx = node.raw_receiver("bench").capacity(CAPACITY).capacity_bytes(CAPACITY_BYTES);
     let mut rx = rx.open().wait().map_err(|error| trouble(&error))?;
     listen(&node, endpoint)?;
-    let mut counted = Counted { messages: 0, nanos: 0, disorder: 0 };
-    let mut since = Instant::now();
-    loop {
-        let message = rx.recv().wait().map_err(|error| trouble(&error))?;
-        if message.is_empty() {
-            counted.nanos = since.elapsed().as_nanos() as u64;
-            println!("{}", serde_json::to_string(&counted).unwrap_or_default());
-            let _ = std::io::stdout().flush();
-            counted = Counted { messages: 0, nanos: 0, disorder: 0 };
-            continue;
-        }
+    let (mut counted, mut since) = (Counted::NONE, Instant::now());
+    let mut see = |body: &[u8]| {
         if counted.messages == 0 {
             since = Instant::now();
         }
-        if let Some(number) = message.first_chunk::<8>() {
-            counted.disorder += u64::from(u64::from_le_bytes(*number) != counted.messages);
+        if body.is_empty() { counted.report(since) } else { counted.count(body) }
+    };
+    loop {
+        if is_one_by_one {
+            see(&rx.recv().wait().map_err(|error| trouble(&error))?);
+        } else {
+            let batch = rx.recv_batch().wait().map_err(|error| trouble(&error))?;
+            batch.bodies().for_each(&mut see);
         }
-        counted.messages += 1;
     }
 }
 
@@ -87,22 +106,68 @@ fn sender(node: &Node, address: &str) -> Result<RawSender, Trouble> {
         .map_err(|error| trouble(&error))
 }
 
-/// Sends for the case's duration, at least once and in order.
-pub(super) fn send(case: &Case, address: &str, child: &mut Child) -> Result<Measure, Trouble> {
-    let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
-    let tx = sender(&node, address)?;
+/// A call for each message. Gives how many were sent.
+fn send_one_by_one(case: &Case, tx: &RawSender) -> Result<u64, Trouble> {
     let mut body = vec![0x5a; case.size.max(1)];
     let mut number = 0u64;
     let since = Instant::now();
     while since.elapsed() < case.duration {
-        for _ in 0..if case.size < 65_536 { 256 } else { 4 } {
-            if let Some(head) = body.first_chunk_mut::<8>() {
-                *head = number.to_le_bytes();
-            }
+        for _ in 0..if case.size < LOAN_MIN { 256 } else { 4 } {
+            write_number(&mut body, number);
             number += 1;
             tx.send(&body).wait().map_err(|error| trouble(&error))?;
         }
     }
+    Ok(number)
+}
+
+/// A call for each burst of small messages.
+fn send_bursts(case: &Case, tx: &RawSender) -> Result<u64, Trouble> {
+    let mut memory = vec![0x5a; case.size.max(1) * BURST];
+    let mut number = 0u64;
+    let since = Instant::now();
+    while since.elapsed() < case.duration {
+        let mut bodies = [&[][..]; BURST];
+        for (slot, body) in bodies.iter_mut().zip(memory.chunks_exact_mut(case.size.max(1))) {
+            write_number(body, number);
+            number += 1;
+            *slot = body;
+        }
+        tx.send_all(&bodies).wait().map_err(|stopped| trouble(&stopped.error))?;
+    }
+    Ok(number)
+}
+
+/// Large messages, each made where it is sent from.
+fn send_loans(case: &Case, tx: &RawSender) -> Result<u64, Trouble> {
+    let mut number = 0u64;
+    let since = Instant::now();
+    while since.elapsed() < case.duration {
+        let mut loan = tx.loan(case.size).map_err(|error| trouble(&error))?;
+        write_number(&mut loan, number);
+        number += 1;
+        loan.send().wait().map_err(|error| trouble(&error))?;
+    }
+    Ok(number)
+}
+
+fn write_number(body: &mut [u8], number: u64) {
+    if let Some(head) = body.first_chunk_mut::<8>() {
+        *head = number.to_le_bytes();
+    }
+}
+
+/// Sends for the case's duration, at least once and in order.
+pub(super) fn send(case: &Case, address: &str, child: &mut Child) -> Result<Measure, Trouble> {
+    let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
+    let tx = sender(&node, address)?;
+    let number = if case.is_one_by_one {
+        send_one_by_one(case, &tx)?
+    } else if case.size < LOAN_MIN {
+        send_bursts(case, &tx)?
+    } else {
+        send_loans(case, &tx)?
+    };
     tx.send(&[]).timeout(PATIENCE).wait().map_err(|error| trouble(&error))?;
     tx.drained().timeout(PATIENCE).wait().map_err(|error| trouble(&error))?;
     let counted: Counted = serde_json::from_str(&child.line()?)

@@ -29,14 +29,36 @@ impl Link {
     ) -> Result<u64, Refused> {
         let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?;
         let result = outgoing.send(now, message, &mut self.ended);
-        if !self.ended.is_empty() {
-            report(&mut self.ended, stream, out);
-        }
-        if !outgoing.is_listed && outgoing.has_piece() {
-            outgoing.is_listed = true;
-            self.ready.push_back(stream);
-        }
+        after_send(outgoing, (&mut self.ended, &mut self.ready), stream, out);
         result
+    }
+
+    /// [`Link::send`] of a body that was written into a [`Loan`]: no copy is made of it, unless the
+    /// message has a key, headers or a reply. `message.body` is not looked at. The loan is used up
+    /// if the message was taken, and as it was if not. O(1).
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn send_loan(
+        &mut self,
+        now: Time,
+        stream: u32,
+        message: &Message<'_>,
+        loan: &mut Loan,
+        out: &mut Outbox,
+    ) -> Result<u64, Refused> {
+        let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?;
+        let result = outgoing.send_loan(now, message, loan, &mut self.ended);
+        after_send(outgoing, (&mut self.ended, &mut self.ready), stream, out);
+        result
+    }
+
+    /// Memory for a body of `len` bytes. Dropping it unsent gives it up.
+    ///
+    /// # Errors
+    /// [`Refused::TooLarge`] where no message of this length can be sent; [`Refused::Closed`].
+    pub fn lend(&mut self, stream: u32, len: usize) -> Result<Loan, Refused> {
+        self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?.lend(len)
     }
 
     /// Takes a message back. True: it has not left and never will. False: the receiver decides,
@@ -220,5 +242,22 @@ impl Link {
             incoming.is_urgent = true;
             self.is_urgent = true;
         }
+    }
+}
+
+/// What a send changes for its link: news of messages that it drove out, a stream with work.
+#[inline]
+fn after_send(
+    outgoing: &mut Outgoing,
+    (ended, ready): (&mut Vec<(u64, Outcome)>, &mut VecDeque<u32>),
+    stream: u32,
+    out: &mut Outbox,
+) {
+    if !ended.is_empty() {
+        report(ended, stream, out);
+    }
+    if !outgoing.is_listed && outgoing.has_piece() {
+        outgoing.is_listed = true;
+        ready.push_back(stream);
     }
 }

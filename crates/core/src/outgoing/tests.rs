@@ -1,6 +1,6 @@
 //! The sending end by itself: numbering, credit, resending, ends.
 
-use tidings_wire::Progress;
+use tidings_wire::{Progress, Record};
 
 use super::*;
 use crate::{Order, Verdict};
@@ -203,4 +203,36 @@ fn everything_is_given_back_in_the_end() {
         learn(&mut outgoing, numbered, numbered, numbered, u64::MAX);
         assert_eq!((outgoing.unsettled(), outgoing.retained()), ((0, 0), 0), "{overflow:?}");
     }
+}
+
+#[test]
+fn a_loan_is_sent_from_where_it_lies_and_lent_again() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    learn(&mut outgoing, 0, 0, 100, 1 << 20);
+    let mut loan = outgoing.lend(21).unwrap();
+    let place = loan.body().as_ptr();
+    loan.body_mut().copy_from_slice(b"written in its place.");
+    let message = Message { until: Stage::Processed, ..Message::default() };
+    let ticket = outgoing.send_loan(Time(0), &message, &mut loan, &mut Vec::new());
+    assert_eq!((ticket, loan.body()), (Ok(1), &b""[..]));
+    let Some(Piece::Records { chunk, start, end, .. }) = outgoing.next_piece(Time(0), ROOM) else {
+        panic!("a record")
+    };
+    let (record, _) = Record::decode(outgoing.chunks.slice(chunk, start, end), 0).unwrap();
+    assert_eq!((record.body, record.body.as_ptr()), (&b"written in its place."[..], place));
+    assert!(record.meta.is_awaited);
+    learn(&mut outgoing, 1, 1, 100, 1 << 20);
+    assert_eq!(outgoing.unsettled(), (0, 0));
+    assert_eq!(outgoing.lend(13).unwrap().body().as_ptr(), place, "the same memory again");
+}
+
+#[test]
+fn a_loan_that_is_refused_is_as_it_was() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Reject);
+    (0..8).for_each(|_| assert!(send(&mut outgoing, 1).is_ok()));
+    let mut loan = outgoing.lend(4).unwrap();
+    loan.body_mut().copy_from_slice(b"kept");
+    let result = outgoing.send_loan(Time(0), &Message::default(), &mut loan, &mut Vec::new());
+    assert_eq!((result, loan.body()), (Err(Refused::Full), &b"kept"[..]));
+    assert_eq!(outgoing.lend(2 << 20).err(), Some(Refused::TooLarge));
 }

@@ -2,6 +2,7 @@
 //! application's progress back into the link.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -285,9 +286,14 @@ impl Peer {
 
     /// Settles a message that is not the next one of its run.
     pub fn settle_one(&self, stream: u32, seq: u64) {
+        self.settle_range(stream, seq..=seq);
+    }
+
+    /// Settles messages that are not the next ones of their run.
+    pub fn settle_range(&self, stream: u32, seqs: RangeInclusive<u64>) {
         let now = self.now();
         let mut state = self.lock();
-        state.link.settle(now, stream, seq..=seq);
+        state.link.settle(now, stream, seqs);
         self.arm(&state);
     }
 

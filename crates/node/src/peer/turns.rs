@@ -1,8 +1,8 @@
 //! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
 //! while it waits for something from it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -94,8 +94,7 @@ impl Peer {
             parker.park(timeout);
             return;
         };
-        let Ok(_leader) = self.leader.try_lock() else {
-            locked(&self.followers).push(std::thread::current());
+        let Some(leader) = self.try_lead() else {
             parker.park(timeout);
             return;
         };
@@ -103,9 +102,24 @@ impl Peer {
         self.lead(&connection, parker, timeout);
         self.left_at.store(self.now().0, Ordering::Release);
         self.blockers.fetch_sub(1, Ordering::AcqRel);
+        drop(leader);
         for follower in locked(&self.followers).drain(..) {
             follower.unpark();
         }
+    }
+
+    /// The lead, or a place among those who are told when it is free: a follower first takes its
+    /// place and then looks again, a leader first lets go and then tells, so none is missed.
+    fn try_lead(&self) -> Option<MutexGuard<'_, ()>> {
+        let try_lock = || match self.leader.try_lock() {
+            Ok(leader) => Some(leader),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        try_lock().or_else(|| {
+            locked(&self.followers).push(std::thread::current());
+            try_lock()
+        })
     }
 
     /// Looks for input for as long as that may be cheaper than to sleep; true if some came.

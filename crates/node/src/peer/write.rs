@@ -103,20 +103,7 @@ impl Peer {
     /// it is a burst. `len` is a guess at its bytes.
     #[inline]
     pub fn sent(&self, state: &mut State, len: usize) {
-        state.unwritten += len;
-        if state.connection.is_none() {
-            return;
-        }
-        if state.unwritten >= BATCH_LEN {
-            let now = self.now();
-            match Self::try_pending(state) {
-                Ok(true) => self.transmit(state, now),
-                Ok(false) => state.unwritten = 0, // the transport is full: look again a batch later
-                Err(error) => self.detach(state, format!("the connection broke: {error}")),
-            }
-            return;
-        }
-        if state.outbound.is_pending() {
+        if self.gather(state, len) || state.connection.is_none() || state.outbound.is_pending() {
             return;
         }
         if state.burst_left > 0 {
@@ -130,6 +117,27 @@ impl Peer {
         } else {
             state.burst_left = BURST_STRIDE;
             self.plan_transmit(state, now);
+        }
+    }
+
+    /// The same while more is certain to follow: writes full batches only. True if it was one.
+    #[inline]
+    pub fn gather(&self, state: &mut State, len: usize) -> bool {
+        state.unwritten += len;
+        let is_full = state.unwritten >= BATCH_LEN && state.connection.is_some();
+        if is_full {
+            self.write_batch(state);
+        }
+        is_full
+    }
+
+    #[inline(never)]
+    fn write_batch(&self, state: &mut State) {
+        let now = self.now();
+        match Self::try_pending(state) {
+            Ok(true) => self.transmit(state, now),
+            Ok(false) => state.unwritten = 0, // the transport is full: look again a batch later
+            Err(error) => self.detach(state, format!("the connection broke: {error}")),
         }
     }
 
