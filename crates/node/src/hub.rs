@@ -1,7 +1,5 @@
 //! The hub: what the parts of one node share, and who takes an offered stream. It moves no bytes.
 
-mod purpose;
-
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
