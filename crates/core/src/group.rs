@@ -14,6 +14,8 @@ mod follow;
 mod founding;
 mod input;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod order;
 mod outbox;
 mod receive;

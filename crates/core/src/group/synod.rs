@@ -12,7 +12,7 @@ use crate::{Rng, Time, sabotage};
 const ROUND_JUMP_MAX: u32 = 1000;
 
 /// One try of this member to decide the next view.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Attempt {
     pub(super) ballot: Ballot,
     pub(super) began: Time,
@@ -24,7 +24,7 @@ pub(super) struct Attempt {
 }
 
 /// See the file's first line.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Synod {
     promised: Ballot,
     accepted: Option<(Ballot, Box<Proposal>)>,

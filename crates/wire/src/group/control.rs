@@ -11,7 +11,7 @@ const RUN_LEN: usize = 13;
 const MEMBER_LEN_MIN: usize = 26;
 
 /// One try to decide a view: the higher wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ballot {
     /// From 1; 0 is before every ballot.
     pub round: u32,
@@ -20,7 +20,7 @@ pub struct Ballot {
 }
 
 /// Consecutive messages of one sender, at consecutive places of the total order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kept {
     /// The sender's rank.
     pub rank: u8,
@@ -31,7 +31,7 @@ pub struct Kept {
 }
 
 /// Which messages of a view are delivered before the next one, exactly.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cut {
     /// By rank: the last message.
     pub upto: Vec<u64>,
@@ -44,7 +44,7 @@ pub struct Cut {
 }
 
 /// What is decided once for each view.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// The next view.
     pub next: View,
@@ -53,7 +53,7 @@ pub struct Proposal {
 }
 
 /// What a member reports as it stops for good in a view.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Promise {
     /// What it had accepted before.
     pub accepted: Option<(Ballot, Proposal)>,
@@ -80,7 +80,7 @@ pub struct Promise {
 pub type Promises = Vec<Option<Promise>>;
 
 /// A request to join.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Join {
     /// Who.
     pub member: Member,
@@ -89,7 +89,7 @@ pub struct Join {
 }
 
 /// What one sender has delivered to the group, in sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Who.
     pub id: MemberId,
@@ -100,7 +100,7 @@ pub struct Entry {
 }
 
 /// What was delivered since the founding, in sum.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// Messages in the total order.
     pub position: u64,

@@ -18,7 +18,7 @@ pub struct MemberId {
 }
 
 /// A member as the others know it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// Who.
     pub id: MemberId,
@@ -37,7 +37,7 @@ impl Member {
 }
 
 /// An agreed list of members, oldest first. A member's index in it is its rank.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     /// Names the group since its founding, or since an operator forced a view.
     pub epoch: u64,

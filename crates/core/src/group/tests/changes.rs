@@ -231,3 +231,35 @@ fn what_is_not_delivered_yet_says_why() {
     assert_eq!(missing[0].node, 1);
     assert!(world.nodes[&1].group.waiting(world.now).len() == 1);
 }
+
+#[test]
+fn a_refused_connection_ends_a_view_long_before_silence_would() {
+    for seed in 0..5 {
+        let mut world = World::grown(seed, 5, config(GroupOrder::Total));
+        chatter(&mut world, ms(20));
+        let victim = 1 + u128::from(seed);
+        world.crash(victim);
+        let before = world.now;
+        for node in world.alive() {
+            for state in [LinkState::Closed, LinkState::Refused] {
+                world.input(node, Input::Link { node: victim, state }).unwrap();
+            }
+        }
+        world.run_until("the others go on", |world| world.is_one_view(4));
+        let took = world.now.since(before);
+        assert!(took < GroupTimers::lan().suspect_min / 10, "{took:?}");
+        world.check();
+    }
+}
+
+#[test]
+fn a_lost_connection_alone_ends_nothing() {
+    let mut world = World::grown(2, 3, config(GroupOrder::Total));
+    let view = world.nodes[&1].group.view().unwrap().id;
+    world.input(1, Input::Link { node: 3, state: LinkState::Closed }).unwrap();
+    let suspected = |seen: &Seen| matches!(seen, Seen::Other(GroupOutput::Suspect { member, .. }) if member.node == 3);
+    assert!(world.nodes[&1].seen.iter().any(suspected), "suspected at once");
+    world.run(Duration::from_secs(3));
+    assert!(world.is_one_view(3));
+    assert_eq!(world.nodes[&1].group.view().unwrap().id, view);
+}
