@@ -72,6 +72,7 @@ fn rounds(flags: &[&str], trouble: Trouble, net: Option<&Net>) {
     );
 }
 
+//= GUARANTEES.md#GROUP-SYNC-1
 #[test]
 fn scenario_49_survivors_are_delivered_the_same_while_one_loses_packets() {
     for (flags, scheme) in [(&RELIABLE, "tcp"), (&ATOMIC, "udp")] {
@@ -80,6 +81,7 @@ fn scenario_49_survivors_are_delivered_the_same_while_one_loses_packets() {
     }
 }
 
+//= GUARANTEES.md#GROUP-SYNC-1
 #[test]
 fn scenario_49_survivors_are_delivered_the_same_while_one_is_paused() {
     for flags in [&RELIABLE, &ATOMIC] {
@@ -107,6 +109,7 @@ fn a_crash_is_noticed_at_once() {
     one_order(&Story::all(&cluster));
 }
 
+//= GUARANTEES.md#GROUP-PRIMARY-1
 #[test]
 fn scenario_31_a_hung_member_is_excluded_and_comes_back() {
     let cluster = Cluster::start(3, &ATOMIC, None);

@@ -51,6 +51,7 @@ fn a_joiner_without_a_primary_view_waits_and_says_why() {
     assert!(code != Some(0) && text.contains("have not agreed"), "{code:?} {text}");
 }
 
+//= GUARANTEES.md#GROUP-VIEW-1
 #[test]
 fn scenario_24_twenty_that_join_at_once_end_in_one_view() {
     const COUNT: usize = 20;
@@ -104,6 +105,7 @@ fn scenario_25_who_leaves_is_missed_at_once_and_may_come_back() {
     one_order(&Story::all(&cluster));
 }
 
+//= GUARANTEES.md#GROUP-BOUNDED-1
 /// The default is to wait for the slow one. Nobody's memory grows without bound meanwhile, nobody
 /// is excluded, and all go on when it does.
 #[test]

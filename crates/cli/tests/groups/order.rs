@@ -45,6 +45,7 @@ fn all_send(cluster: &Cluster, time: Duration, what: &str) {
     );
 }
 
+//= GUARANTEES.md#GROUP-TOTAL-1
 #[test]
 fn scenario_44_all_members_are_delivered_one_order() {
     for count in [3, 5] {
@@ -54,6 +55,8 @@ fn scenario_44_all_members_are_delivered_one_order() {
     }
 }
 
+//= GUARANTEES.md#GROUP-TOTAL-1
+//= GUARANTEES.md#GROUP-RELIABLE-1
 #[test]
 fn scenario_44_the_order_survives_the_loss_of_every_twentieth_packet() {
     for (count, scheme) in [(3, "udp"), (5, "udp"), (3, "tcp"), (5, "tcp")] {
@@ -68,6 +71,8 @@ fn scenario_44_the_order_survives_the_loss_of_every_twentieth_packet() {
     }
 }
 
+//= GUARANTEES.md#GROUP-TOTAL-1
+//= GUARANTEES.md#GROUP-UNIFORM-1
 #[test]
 fn scenario_45_the_order_survives_the_sequencers_crashes() {
     for count in [3, 5] {

@@ -16,6 +16,10 @@ fn said(member: &Member) -> usize {
     member.heard().lines.len()
 }
 
+//= GUARANTEES.md#GROUP-PRIMARY-1
+//= GUARANTEES.md#GROUP-UNIFORM-1
+//= GUARANTEES.md#GROUP-STATE-1
+//= GUARANTEES.md#GROUP-VIEW-1
 #[test]
 fn scenario_43_only_the_side_of_three_goes_on_and_all_are_one_after_the_heal() {
     let Some(net) = Net::of(5, "tcp", "group cut 2|3") else { return };

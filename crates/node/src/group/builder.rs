@@ -1,5 +1,6 @@
 //! A membership to be configured before it begins.
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -128,22 +129,36 @@ impl GroupBuilder {
         self
     }
 
-    /// Joins; done when the first view is installed, whose event is then the first one.
+    /// Joins; done when the first view is installed, whose event is then the first one. Who is put
+    /// out again before that has missed nothing, and asks anew.
     pub fn join(self) -> Opening<Result<RawGroup, GroupError>> {
         Opening::new(async move {
-            let timeout = self.timeout;
-            let (name, contacts) = (self.name.clone(), self.contacts.clone());
-            let group = self.start()?;
-            let hub = group.member.hub.clone();
-            tokio::select! {
-                entered = group.member.entered() => entered?,
-                () = hub.nap(timeout) => {
-                    let why = group.member.why_not_in();
-                    return Err(late(&name, &contacts, timeout, &why));
+            let mut late = pin!(self.node.hub().nap(self.timeout));
+            loop {
+                let group = self.clone().start()?;
+                tokio::select! {
+                    entered = group.member.entered() => match entered {
+                        Ok(()) => return Ok(group),
+                        Err(GroupError::Excluded { .. }) => {}
+                        Err(error) => return Err(error),
+                    },
+                    () = &mut late => return Err(self.late(&group.member.why_not_in())),
                 }
             }
-            Ok(group)
         })
+    }
+
+    fn late(&self, why: &str) -> GroupError {
+        let Self { name, contacts, timeout, .. } = self;
+        let detail = if contacts.is_empty() {
+            format!("group {name} was not founded within {timeout:?}")
+        } else {
+            format!(
+                "no view of group {name} with this member within {timeout:?}: {why}; asked {}",
+                contacts.join(", ")
+            )
+        };
+        GroupError::Timeout { detail }
     }
 
     fn start(self) -> Result<RawGroup, GroupError> {
@@ -187,16 +202,6 @@ impl GroupBuilder {
         hub.lock().tasks.push(task.abort_handle());
         Ok(RawGroup::new(member, self.node))
     }
-}
-
-fn late(name: &str, contacts: &[String], timeout: Duration, why: &str) -> GroupError {
-    let detail = if contacts.is_empty() {
-        format!("group {name} was not founded within {timeout:?}")
-    } else {
-        let asked = contacts.join(", ");
-        format!("no view of group {name} with this member within {timeout:?}: {why}; asked {asked}")
-    };
-    GroupError::Timeout { detail }
 }
 
 /// How packets of a group travel: the group repairs what is lost, so nothing else does.
