@@ -5,6 +5,7 @@ mod child;
 mod ends;
 mod figures;
 mod raw;
+mod ring;
 
 use std::{path::PathBuf, time::Duration};
 
