@@ -6,6 +6,7 @@ mod ends;
 mod figures;
 mod group;
 mod raw;
+mod ring;
 
 use std::{path::PathBuf, time::Duration};
 

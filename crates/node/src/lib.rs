@@ -95,6 +95,12 @@ pub use typed::{
     TypedReceiver, TypedRequest, TypedSender,
 };
 
+/// What carries the links, alone: to measure what they cost, and for nothing else.
+#[doc(hidden)]
+pub mod transport {
+    pub use tidings_transport::{Connection, Options, Wake, Want, bind, connect};
+}
+
 /// The README's sample, run as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -30,7 +30,7 @@ fn impatient() -> LinkConfig {
 #[test]
 fn scenario_28_a_receiver_that_is_killed_again_and_again_loses_nothing() {
     within_a_minute("killed receivers", || {
-        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm, Sitter::Udp] {
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm, Sitter::Mq, Sitter::Udp] {
             let place = sitter.place();
             let node = Node::builder().link(impatient()).start().wait().unwrap();
             let to = node.raw_sender(&place.channel("x")).capacity(128);
@@ -117,7 +117,7 @@ fn judge(sitter: Sitter, said: &[Vec<String>], count: u32, confirmed: &[u32]) {
 #[test]
 fn scenario_28_a_sender_that_is_killed_leaves_a_prefix_and_nothing_behind() {
     within_a_minute("killed senders", || {
-        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm, Sitter::Udp] {
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm, Sitter::Mq, Sitter::Udp] {
             let place = sitter.place();
             let remember = Duration::from_millis(300);
             let config = NodeConfig { remember, link: impatient(), ..NodeConfig::default() };

@@ -17,6 +17,7 @@ use crate::{
         child::{Child, end_with_parent},
         ends::{Counted, Pace, runtime},
         figures::Measure,
+        ring::Ring,
     },
     trouble::Trouble,
 };
@@ -30,6 +31,7 @@ enum Raw {
     Tcp(TcpStream),
     Unix(UnixStream),
     Udp(UdpSocket),
+    Ring(Ring),
 }
 
 /// The part of an address behind the scheme.
@@ -43,10 +45,10 @@ fn scheme(address: &str) -> Result<Scheme, Trouble> {
 
 fn connect(address: &str) -> Result<Raw, Trouble> {
     Ok(match scheme(address)? {
-        // The limit of shared memory is no socket; beside it stands what a socket gives.
-        Scheme::Unix | Scheme::Shm => {
-            Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?)
+        Scheme::Shm => {
+            Raw::Ring(Ring::connect(&crate::diagnose::address(address)?).map_err(failed)?)
         }
+        Scheme::Unix => Raw::Unix(UnixStream::connect(rest(address)).map_err(failed)?),
         Scheme::Udp => {
             let host = if rest(address).starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" };
             let socket = UdpSocket::bind(host).map_err(failed)?;
@@ -64,7 +66,11 @@ fn connect(address: &str) -> Result<Raw, Trouble> {
 /// Listens, says where, and takes one connection.
 fn accept(endpoint: &str) -> Result<Raw, Trouble> {
     match scheme(endpoint)? {
-        Scheme::Unix | Scheme::Shm => {
+        Scheme::Shm => {
+            let address = crate::diagnose::address(endpoint)?;
+            Ok(Raw::Ring(Ring::accept(&address, || announce(endpoint)).map_err(failed)?))
+        }
+        Scheme::Unix => {
             let _ = std::fs::remove_file(rest(endpoint)); // of a run that was killed
             let listener = UnixListener::bind(rest(endpoint)).map_err(failed)?;
             announce(endpoint);
@@ -101,6 +107,7 @@ impl Raw {
             Self::Tcp(stream) => stream.write_all(bytes),
             Self::Unix(stream) => stream.write_all(bytes),
             Self::Udp(socket) => socket.send(bytes).map(|_| ()),
+            Self::Ring(ring) => ring.write_all(bytes),
         }
     }
 
@@ -109,6 +116,7 @@ impl Raw {
             Self::Tcp(stream) => stream.read(bytes),
             Self::Unix(stream) => stream.read(bytes),
             Self::Udp(socket) => socket.recv(bytes),
+            Self::Ring(ring) => ring.read(bytes),
         }
     }
 
@@ -117,6 +125,7 @@ impl Raw {
             Self::Tcp(stream) => stream.read_exact(bytes),
             Self::Unix(stream) => stream.read_exact(bytes),
             Self::Udp(socket) => socket.recv(bytes).map(|_| ()),
+            Self::Ring(ring) => ring.read_exact(bytes),
         }
     }
 
@@ -124,7 +133,7 @@ impl Raw {
     fn batch_len(&self) -> usize {
         match self {
             Self::Tcp(_) => 32 * 1024,
-            Self::Unix(_) => 16 * 1024,
+            Self::Unix(_) | Self::Ring(_) => 16 * 1024,
             Self::Udp(_) => 0,
         }
     }
@@ -217,7 +226,7 @@ pub(super) fn echo(endpoint: &str, caller: Caller, size: usize) -> Result<(), Tr
                         echo_async(tokio::net::UnixStream::from_std(stream).map_err(failed)?, body)
                             .await
                     }
-                    Raw::Udp(_) => Err(failed("no async raw UDP")),
+                    Raw::Udp(_) | Raw::Ring(_) => Err(failed("no async raw end of this kind")),
                 }
             })
         }
@@ -238,7 +247,7 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
     let body = vec![0x5a; case.size.max(1)];
     let raw = connect(address)?;
     match (case.caller, raw) {
-        (Caller::Async, Raw::Udp(_)) => Ok(Measure::absent()),
+        (Caller::Async, Raw::Udp(_) | Raw::Ring(_)) => Ok(Measure::absent()),
         (Caller::Blocking, mut raw) => {
             let mut answer = body.clone();
             let mut times = Vec::with_capacity(1 << 18);
@@ -266,7 +275,7 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
                     ask_async(tokio::net::UnixStream::from_std(stream).map_err(failed)?, case, body)
                         .await
                 }
-                Raw::Udp(_) => Ok(Measure::absent()),
+                Raw::Udp(_) | Raw::Ring(_) => Ok(Measure::absent()),
             }
         }),
     }
