@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-pub(crate) use purpose::Purpose;
 use tidings_core::group::LinkState;
 use tidings_core::{
     Backoff, Breaker, BreakerState, Delivery, Identity, IncomingSpec, RefuseCode, Rejected, Rng,
@@ -23,6 +22,48 @@ use crate::peer::{Peer, State};
 use crate::queue::Host;
 use crate::request::Budgets;
 use crate::sender::RawSender;
+
+/// What a stream is for. Travels as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Messages to a channel.
+    Send,
+    /// Requests to a responder.
+    Request,
+    /// Answers to requests that this link carried.
+    Reply,
+    /// Topic messages to be published at the receiver.
+    Publish,
+    /// A reader that wants the messages of a channel that the receiver holds.
+    Attach,
+    /// A reader of topics.
+    Subscribe,
+}
+
+impl Purpose {
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Send => 0,
+            Self::Request => 1,
+            Self::Reply => 2,
+            Self::Publish => 3,
+            Self::Attach => 4,
+            Self::Subscribe => 5,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Send,
+            1 => Self::Request,
+            2 => Self::Reply,
+            3 => Self::Publish,
+            4 => Self::Attach,
+            5 => Self::Subscribe,
+            _ => return None,
+        })
+    }
+}
 
 /// Things that went wrong, counted.
 #[derive(Debug, Default)]
