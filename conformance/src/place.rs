@@ -121,5 +121,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
+        if let Some(name) = self.address.strip_prefix("mq:///") {
+            // The door of a listener that was killed.
+            let _ = tidings_transport::remove_queue(&format!("{name}.tidings"));
+        }
     }
 }

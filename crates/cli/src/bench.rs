@@ -254,6 +254,9 @@ fn measure(case: &Case) -> Result<Measure, Trouble> {
         (End::Raw, _) => raw::round_trips(case, &address),
     };
     child.stop();
+    if let Some(name) = case.endpoint.strip_prefix("mq:///") {
+        let _ = tidings::remove_queue(&format!("{name}.tidings"));
+    }
     if let Some(path) =
         case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock"))
     {

@@ -22,7 +22,7 @@ fn scenario_11_a_flapping_peer_leaks_nothing_and_stops_nobody() {
             attempts_max: u32::MAX,
             ..RetryConfig::default()
         };
-        for sitter in Sitter::ALL {
+        for sitter in Sitter::ALL.into_iter().filter(|sitter| sitter.is_here()) {
             let place = sitter.place();
             let config = NodeConfig { reconnect, ..NodeConfig::default() };
             let client = Node::builder().config(config).start().wait().unwrap();

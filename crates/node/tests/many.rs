@@ -11,7 +11,7 @@ use tidings_conformance::{SOON, Sitter, descriptors_of, eventually, resident_of,
 #[test]
 fn scenario_12_what_is_opened_and_closed_leaves_nothing_behind() {
     within_a_minute("many", || {
-        for sitter in Sitter::ALL {
+        for sitter in Sitter::ALL.into_iter().filter(|sitter| sitter.is_here()) {
             senders(sitter);
             nodes(sitter);
         }

@@ -19,7 +19,7 @@ enum End {
 #[test]
 fn scenario_13_shutdown_during_traffic_from_many_threads() {
     within_a_minute("shutdown", || {
-        for sitter in Sitter::ALL {
+        for sitter in Sitter::ALL.into_iter().filter(|sitter| sitter.is_here()) {
             for end in [End::CloseBoth, End::CloseServer, End::CloseClient, End::Drop] {
                 for round in 0..2 {
                     let t = std::time::Instant::now();
@@ -92,7 +92,7 @@ fn shutdown(sitter: Sitter, end: End, round: u64) {
 #[test]
 fn a_runtime_may_go_before_its_nodes() {
     within_a_minute("runtime", || {
-        for sitter in Sitter::ALL {
+        for sitter in Sitter::ALL.into_iter().filter(|sitter| sitter.is_here()) {
             let place = sitter.place();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let (server, client, tx, rx) = runtime.block_on(async {
@@ -120,7 +120,7 @@ fn a_runtime_may_go_before_its_nodes() {
 #[test]
 fn handles_that_outlive_their_node_say_so() {
     within_a_minute("handles", || {
-        for sitter in Sitter::ALL {
+        for sitter in Sitter::ALL.into_iter().filter(|sitter| sitter.is_here()) {
             let place = sitter.place();
             let server = Node::bind(place.address()).wait().unwrap();
             let mut rx = server.raw_receiver("x").ack(Ack::Explicit).open().wait().unwrap();

@@ -33,7 +33,7 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
-/// What one end calls its lane and the other its own: the first is written by whoever made the memory.
+/// Which end of a connection: the one that made the memory, or the one that was given it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Maker,
