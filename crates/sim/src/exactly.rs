@@ -111,6 +111,9 @@ impl World {
             self.judge(&receiver)?;
         }
         for _ in 0..400 {
+            if !sender.link.is_connected() {
+                self.connect(&mut sender, &mut receiver);
+            }
             self.exchange(&mut sender, &mut receiver);
             process(&mut receiver, &mut self.dice);
         }
@@ -216,6 +219,12 @@ impl World {
         for packet in written_packets(&mut sender.link, self.now) {
             let _ = receiver.link.handle(self.now, &packet, &mut out);
             receiver.hear(self.now, &packet, &mut out);
+        }
+        if self.dice.chance(200) {
+            // What the receiver has stored is not heard of.
+            sender.link.lost();
+            receiver.link.lost();
+            return;
         }
         receiver.link.tick(self.now, &mut out);
         out.clear();
