@@ -107,7 +107,7 @@ impl Cluster {
         let first = self.chance.between(0, count as u64 - 1) as usize;
         let mut contacts: Vec<String> = (0..count)
             .map(|at| (first + at) % count)
-            .filter(|other| *other != slot || first % 2 == 0)
+            .filter(|other| *other != slot || first.is_multiple_of(2))
             .map(|other| format!("n{other}"))
             .collect();
         if !self.plan.is_founded_together && self.chance.chance(200) {
@@ -404,7 +404,7 @@ impl Cluster {
 
     /// Now and then, at some cost, it is checked that what is refused changes nothing.
     fn is_probed(&mut self) -> bool {
-        self.figures.events % 61 == 0
+        self.figures.events.is_multiple_of(61)
     }
 
     pub fn likeness(&self, slot: usize) -> Option<String> {
