@@ -11,8 +11,13 @@ fn options() -> Options {
 
 //= GUARANTEES.md#GROUP-VIEW-1
 //= GUARANTEES.md#GROUP-SYNC-1
+//= GUARANTEES.md#GROUP-RELIABLE-1
+//= GUARANTEES.md#GROUP-CAUSAL-1
 //= GUARANTEES.md#GROUP-TOTAL-1
 //= GUARANTEES.md#GROUP-UNIFORM-1
+//= GUARANTEES.md#GROUP-PRIMARY-1
+//= GUARANTEES.md#GROUP-STATE-1
+//= GUARANTEES.md#GROUP-BOUNDED-1
 #[test]
 fn every_promise_is_kept_under_every_seed() {
     let (mut excused, mut crashes) = (0, 0);

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What may be unsettled: enough to keep a link busy, little enough to stay in the cache.
 const CAPACITY: u32 = 16_384;
 const CAPACITY_BYTES: u64 = 1 << 20;
+/// Large bodies that may be unsettled.
+const CAPACITY_LARGE: u64 = 4;
 
 /// Messages in one call.
 const BURST: usize = 64;

@@ -11,6 +11,7 @@ mod plan;
 mod process;
 mod scale;
 mod scenarios;
+mod seen;
 mod trace;
 
 pub use diagram::diagram;

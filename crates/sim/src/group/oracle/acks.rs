@@ -3,21 +3,6 @@
 use super::{Life, Oracle};
 
 impl Oracle {
-    /// A sender is told that its message was delivered at its own member.
-    pub fn claimed_delivered(&mut self, life: Life, id: u64) {
-        let Some(sent) = self.sent.get(id as usize) else {
-            return self.fail("I16", format!("L{life} is told of message {id}, which nobody sent"));
-        };
-        let member = &self.members[life];
-        let is_of_now = member.view == Some(sent.view);
-        if sent.by != life || is_of_now && !member.seen.contains(&id) {
-            self.fail(
-                "I16",
-                format!("L{life} is told that message {id} was delivered: it was not"),
-            );
-        }
-    }
-
     /// A sender is told that its message will be delivered by every survivor.
     pub fn claimed_uniform(&mut self, life: Life, id: u64) {
         self.uniform += 1;

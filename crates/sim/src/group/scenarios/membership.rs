@@ -3,9 +3,9 @@
 use tidings_core::group::{GroupOrder, Input, Start};
 
 use super::super::loss::{Kind, Loss};
-use super::{Outcome, Stage, atomic, config, expect, ms};
+use super::{Outcome, Scenario, Stage, atomic, config, expect, ms};
 
-pub(super) const ALL: &[(&str, fn() -> Outcome)] = &[
+pub(super) const ALL: &[Scenario] = &[
     ("concurrent_join", concurrent_join),
     ("concurrent_founding", concurrent_founding),
     ("join_storm", join_storm),

@@ -12,14 +12,14 @@ use tidings_core::group::{GroupConfig, GroupOrder, GroupTimers, Start};
 use super::cluster::{Cluster, Happening};
 use super::loss::{Kind, Loss};
 use super::plan::ClusterPlan;
-use crate::Violation;
 use crate::plan::{MS, SECOND};
+use crate::{Scenario, Violation};
 
 type Outcome = Result<(), Violation>;
 
 /// Every scenario of groups.
 #[must_use]
-pub fn group_scenarios() -> Vec<(&'static str, fn() -> Outcome)> {
+pub fn group_scenarios() -> Vec<Scenario> {
     [reliability::ALL, membership::ALL, order::ALL].concat()
 }
 

@@ -4,9 +4,9 @@
 use tidings_core::group::{GroupConfig, GroupOrder};
 
 use super::super::loss::{Kind, Loss};
-use super::{Outcome, Stage, all, atomic, config, expect};
+use super::{Outcome, Scenario, Stage, all, atomic, config, expect};
 
-pub(super) const ALL: &[(&str, fn() -> Outcome)] = &[
+pub(super) const ALL: &[Scenario] = &[
     ("total_order_concurrent", total_order_concurrent),
     ("causes_come_first", causes_come_first),
     ("sequencer_crash", sequencer_crash),

@@ -4,10 +4,10 @@ use tidings_core::group::{GroupConfig, GroupOrder, Input, Refused, Slow};
 
 use super::super::cluster::node_of;
 use super::super::loss::{Kind, Loss};
-use super::{Outcome, Stage, all, atomic, config, expect};
+use super::{Outcome, Scenario, Stage, all, atomic, config, expect};
 use crate::plan::MS;
 
-pub(super) const ALL: &[(&str, fn() -> Outcome)] = &[
+pub(super) const ALL: &[Scenario] = &[
     ("fifo_under_loss", fifo_under_loss),
     ("last_message_lost", last_message_lost),
     ("last_message_and_last_seqno_lost", last_message_and_last_seqno_lost),
