@@ -255,7 +255,7 @@ fn measure(case: &Case) -> Result<Measure, Trouble> {
     };
     child.stop();
     if let Some(name) = case.endpoint.strip_prefix("mq:///") {
-        let _ = tidings::remove_queue(&format!("{name}.tidings"));
+        let _ = tidings::remove_posix_queue(&format!("{name}.tidings"));
     }
     if let Some(path) =
         case.endpoint.split_once("://").map(|(_, rest)| rest).filter(|rest| rest.ends_with(".sock"))
@@ -270,7 +270,7 @@ fn be_far_end(args: &BenchArgs, end: End) -> Result<Exit, Trouble> {
     let size = args.size.first().map_or(Ok(64), |size| parse_size(size));
     let size = size.map_err(|why| Trouble::new("E0601", why))? as usize;
     match (end, args.what) {
-        (End::Tidings, What::Send) => ends::sink(&address, args.one_by_one, &args.node)?,
+        (End::Tidings, What::Send) => ends::sink(&address, (size, args.one_by_one), &args.node)?,
         (End::Tidings, _) => ends::echo(&address, args.caller, &args.node)?,
         (End::Raw, What::Send) => raw::sink(&address, size)?,
         (End::Raw, _) => raw::echo(&address, args.caller, size)?,

@@ -24,6 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What may be unsettled: enough to keep a link busy, little enough to stay in the cache.
 const CAPACITY: u32 = 16_384;
 const CAPACITY_BYTES: u64 = 1 << 20;
+/// Of large bodies, this many.
+const CAPACITY_LARGE: usize = 4;
+
+/// Bytes that may be unsettled.
+fn capacity_bytes(size: usize) -> u64 {
+    CAPACITY_BYTES.max(((size + 64) * CAPACITY_LARGE) as u64)
+}
 /// Large bodies that may be unsettled.
 const CAPACITY_LARGE: u64 = 4;
 
@@ -76,9 +83,13 @@ impl Counted {
 }
 
 /// Counts what comes; an empty body asks for the count.
-pub(super) fn sink(endpoint: &str, is_one_by_one: bool, node: &NodeArgs) -> Result<(), Trouble> {
+pub(super) fn sink(
+    endpoint: &str,
+    (size, is_one_by_one): (usize, bool),
+    node: &NodeArgs,
+) -> Result<(), Trouble> {
     let node = start(node)?;
-    let rx = node.raw_receiver("bench").capacity(CAPACITY).capacity_bytes(CAPACITY_BYTES);
+    let rx = node.raw_receiver("bench").capacity(CAPACITY).capacity_bytes(capacity_bytes(size));
     let mut rx = rx.open().wait().map_err(|error| trouble(&error))?;
     listen(&node, endpoint)?;
     let (mut counted, mut since) = (Counted::NONE, Instant::now());
@@ -98,10 +109,10 @@ pub(super) fn sink(endpoint: &str, is_one_by_one: bool, node: &NodeArgs) -> Resu
     }
 }
 
-fn sender(node: &Node, address: &str) -> Result<RawSender, Trouble> {
+fn sender(node: &Node, address: &str, size: usize) -> Result<RawSender, Trouble> {
     node.raw_sender(&format!("{address}/bench"))
         .capacity(CAPACITY)
-        .capacity_bytes(CAPACITY_BYTES)
+        .capacity_bytes(capacity_bytes(size))
         .order(Order::Fifo)
         .open()
         .wait()
@@ -162,7 +173,7 @@ fn write_number(body: &mut [u8], number: u64) {
 /// Sends for the case's duration, at least once and in order.
 pub(super) fn send(case: &Case, address: &str, child: &mut Child) -> Result<Measure, Trouble> {
     let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
-    let tx = sender(&node, address)?;
+    let tx = sender(&node, address, case.size)?;
     let number = if case.is_one_by_one {
         send_one_by_one(case, &tx)?
     } else if case.size < LOAN_MIN {
