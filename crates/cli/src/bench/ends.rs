@@ -31,8 +31,6 @@ const CAPACITY_LARGE: usize = 4;
 fn capacity_bytes(size: usize) -> u64 {
     CAPACITY_BYTES.max(((size + 64) * CAPACITY_LARGE) as u64)
 }
-/// Large bodies that may be unsettled.
-const CAPACITY_LARGE: u64 = 4;
 
 /// Messages in one call.
 const BURST: usize = 64;
