@@ -221,10 +221,7 @@ impl Membership<'_> {
                         return Ok(end);
                     }
                 }
-                next = match group.try_event() {
-                    Ok(event) => event,
-                    Err(_) => None,
-                };
+                next = group.try_event().unwrap_or_default(); // its end comes with the next wait
             }
             self.printer.flush()?;
             if self.interrupt.is_raised() && !self.is_leaving {
