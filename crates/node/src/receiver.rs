@@ -64,6 +64,11 @@ impl RawReceiver {
         }
     }
 
+    /// Begins a transaction without a message, for values that have to be there before the first.
+    pub fn begin(&self) -> crate::durable::Transaction {
+        crate::durable::Transaction::without_message(self.channel.desk.clone())
+    }
+
     /// A value that a transaction has committed in this channel's directory.
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Vec<u8>> {

@@ -44,6 +44,14 @@ impl OutFile {
                 .why("lines that were acknowledged are missing")
                 .exit_with(Exit::Config));
         }
+        if known.is_none() {
+            // From now on what is in the file is ours: a kill may come before the first commit.
+            let mut tx = receiver.begin();
+            tx.put(&key, 0u64.to_le_bytes());
+            tx.commit_wait().map_err(|error| {
+                Trouble::new("E0707", format!("the data directory could not be written: {error}"))
+            })?;
+        }
         file.set_len(len).map_err(failed)?;
         file.seek(SeekFrom::Start(len)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), key, file, len, lines: Vec::new() })

@@ -56,6 +56,12 @@ impl Transaction {
         tx.join(message)
     }
 
+    /// Begins one without a message, for values that have to be there before the first.
+    pub(crate) fn without_message(desk: Option<Arc<Desk>>) -> Self {
+        let (messages, sends) = (Vec::new(), Vec::new());
+        Self { desk, messages, values: BTreeMap::new(), sends, error: None }
+    }
+
     /// Another message of the same inbox is processed by this as well.
     pub fn join(mut self, message: &RawMessage) -> Self {
         self.add(message);
