@@ -17,6 +17,7 @@ mod checkers;
 mod dice;
 mod durable;
 mod durable_queues;
+mod exactly;
 mod faults;
 mod network;
 mod node;
@@ -35,11 +36,13 @@ pub use scenarios::{Scenario, scenarios};
 pub use shrink::shrink;
 
 /// The deliberate bugs of the durable log.
-pub const STORE_MUTANTS: [(u32, &str); 4] = [
+pub const STORE_MUTANTS: [(u32, &str); 6] = [
+    (17, "a receiver whose disk was lost passes as its former self"),
     (21, "what is written counts as flushed"),
     (23, "the life is not counted on the disk"),
     (40, "numbers of an earlier life are given out again"),
     (41, "what is missing at the end counts as never acknowledged"),
+    (42, "the mark is not in the message's commit, but comes after the acknowledgement"),
 ];
 
 /// Plays the durable log of one seed over the simulated disk, and says what is violated.
@@ -48,7 +51,9 @@ pub fn run_store(seed: u64, mutant: u32) -> Option<Violation> {
     #[cfg(feature = "sabotage")]
     tidings_store::sabotage::set(mutant);
     let _ = mutant;
-    durable::check(seed)
+    #[cfg(feature = "sabotage")]
+    tidings_core::sabotage::set(mutant);
+    durable::check(seed).or_else(|| exactly::check(seed))
 }
 
 /// The deliberate bugs of the durable queues.

@@ -245,19 +245,19 @@ impl Pair {
     }
 }
 
-fn written(handshake: &mut Handshake, now: Time) -> Vec<u8> {
+pub(crate) fn written(handshake: &mut Handshake, now: Time) -> Vec<u8> {
     let mut bytes = Vec::new();
     handshake.transmit(now, &mut bytes);
     bytes
 }
 
-fn step(handshake: &mut Handshake, bytes: &[u8]) -> Step {
+pub(crate) fn step(handshake: &mut Handshake, bytes: &[u8]) -> Step {
     let packet = Packet::parse(bytes);
     packet.map_or(Step::Pending, |packet| handshake.handle(&packet).unwrap_or(Step::Pending))
 }
 
 /// Every packet that a link has to send now.
-fn written_packets(link: &mut Link, now: Time) -> Vec<Vec<u8>> {
+pub(crate) fn written_packets(link: &mut Link, now: Time) -> Vec<Vec<u8>> {
     let (mut sent, mut packets) = (Transmission::default(), Vec::new());
     while link.has_output(now) {
         link.transmit(now, &mut sent);

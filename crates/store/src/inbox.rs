@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::field::{Fields, put_bytes, put_u64};
 use crate::seen::Seen;
-use crate::{Lsn, Owner};
+use crate::{Lsn, Owner, sabotage};
 
 /// The owner of an inbox's records.
 pub const OWNER_INBOX: Owner = 1;
@@ -252,14 +252,20 @@ impl Inbox {
                     self.young.insert((channel.clone(), kept.key.into()));
                 }
                 let id = (kept.id.stream, kept.id.seq);
-                self.mark(lsn, &kept.id);
-                self.ids.insert(id, lsn.0);
+                if !sabotage::is(sabotage::MARK_AFTER_ACK) {
+                    self.mark(lsn, &kept.id);
+                    self.ids.insert(id, lsn.0);
+                }
                 self.waiting.insert(lsn.0, Waiting { id, channel });
             }
             DONE => {
                 while let Some(done) = fields.u64() {
                     if let Some(waiting) = self.waiting.remove(&done) {
                         self.ids.remove(&waiting.id);
+                        if sabotage::is(sabotage::MARK_AFTER_ACK) {
+                            let (stream, seq) = waiting.id;
+                            self.mark(lsn, &MessageId { stream, seq, base: 1 });
+                        }
                     }
                 }
             }

@@ -17,6 +17,8 @@ pub const DEAD_IN_TWO_STEPS: u32 = 50;
 pub const TOKENS_AGAIN: u32 = 51;
 /// Mutant 52: a message does not wait for the one before it of its order key.
 pub const LINE_JUMPED: u32 = 52;
+/// Mutant 42: the mark that a message was there comes with its acknowledgement, not with it.
+pub const MARK_AFTER_ACK: u32 = 42;
 
 #[cfg(feature = "sabotage")]
 mod switch {

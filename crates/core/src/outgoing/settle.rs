@@ -6,6 +6,25 @@ use super::*;
 use crate::Verdict;
 
 impl Outgoing {
+    /// Whether the receiver remembered what it has had, and does not any more. What was numbered for
+    /// exactly-once can then not be sent again.
+    pub fn is_forgotten_by(&self, inbox: Option<InboxId>) -> bool {
+        let Some(known) = self.inbox else { return false };
+        let is_same = inbox.is_some_and(|inbox| inbox.id == known.id && inbox.life >= known.life);
+        self.spec.delivery == Delivery::ExactlyOnce && !is_same && !sabotage::is(17)
+    }
+
+    /// The receiver has taken the stream in this session: go on behind what it has.
+    pub fn accepted(&mut self, inbox: Option<InboxId>) {
+        if self.phase != Phase::Announced {
+            return;
+        }
+        self.inbox = inbox;
+        self.phase = Phase::Open;
+        self.resend_from = self.received + 1;
+        self.resend_offset = 0;
+    }
+
     /// What the receiver says of its progress. Numbers that were never sent are refused.
     pub fn learn(&mut self, progress: &Progress<'_>) -> Result<bool, Refused> {
         let last = self.next_seq - 1;
