@@ -49,10 +49,11 @@ impl Broker {
             let inner = self.lock();
             let Some(oldest) = inner.queues.oldest_needed() else { return };
             let far = inner.last.0.saturating_sub(oldest.0);
-            if far < SNAPSHOT_RECORDS + 4 * inner.queues.len() {
+            let far_max = SNAPSHOT_RECORDS + 4 * inner.queues.len();
+            if far < far_max {
                 return;
             }
-            inner.queues.lagging(Lsn(oldest.0 + far / 4), REWRITE_MAX)
+            inner.queues.lagging(Lsn(inner.last.0 - far_max / 2), REWRITE_MAX)
         };
         for (queue, seq, lsn) in lagging {
             let Ok(record) = self.store.read(lsn) else { continue };
