@@ -50,7 +50,7 @@ fn all_send(cluster: &Cluster, time: Duration, what: &str) {
 fn scenario_44_all_members_are_delivered_one_order() {
     for count in [3, 5] {
         let cluster = Cluster::start(count, &ATOMIC, None);
-        all_send(&cluster, Duration::from_secs(2), "one host");
+        all_send(&cluster, Duration::from_secs(1), "one host");
         assert!(cluster.members.iter().all(|member| member.exclusions() == 0));
     }
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::net::Net;
 
 /// What takes longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The group of most tests: what is hardest to keep.
 pub const ATOMIC: [&str; 4] = ["--order", "total", "--reliability", "atomic"];
 /// What the peers of old lose messages with.

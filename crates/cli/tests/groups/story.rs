@@ -173,3 +173,49 @@ pub fn all_of(story: &Story, from: &str, sent: u64) {
     }
     assert_eq!(expected, sent, "{} of {from}", story.who);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member that went from view 1 to 2, and was delivered these at 1, 2, ...
+    fn story(who: &str, bodies: &[&str]) -> Story {
+        let message = |(at, body): (usize, &&str)| Message {
+            view: 1,
+            from: "a".to_owned(),
+            seq: at as u64 + 1,
+            position: Some(at as u64 + 1),
+            body: (*body).to_owned(),
+        };
+        let messages = bodies.iter().enumerate().map(message).collect();
+        Story { who: who.to_owned(), views: vec![1, 2], messages, certain: 0 }
+    }
+
+    #[test]
+    fn equal_stories_pass() {
+        let stories = [story("a", &["x", "y"]), story("b", &["x", "y"])];
+        assert_eq!(one_order(&stories).len(), 2);
+        assert_eq!(one_set_for_each_view(&stories), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "b differs at 1")]
+    fn another_order_is_found() {
+        one_order(&[story("a", &["x", "y"]), story("b", &["y", "x"])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a has 2, b 1")]
+    fn a_message_that_one_survivor_lacks_is_found() {
+        one_set_for_each_view(&[story("a", &["x", "y"]), story("b", &["x"])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a was told that 3 is certain")]
+    fn a_broken_receipt_is_found() {
+        let told = Story { certain: 3, ..story("a", &["x", "y"]) };
+        let other = story("b", &["x", "y"]);
+        let stories = [told, other];
+        nothing_certain_is_missing(&stories, &one_order(&stories));
+    }
+}
