@@ -20,9 +20,13 @@ impl Space {
         let network = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net"));
         let own = network("self").map_err(|error| error.to_string())?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        while network(&child.id().to_string()).is_ok_and(|theirs| theirs == own) {
-            if child.try_wait().is_ok_and(|ended| ended.is_some()) || Instant::now() > deadline {
-                return Err("unshare -n: not permitted".to_owned());
+        loop {
+            let is_over = child.try_wait().is_ok_and(|ended| ended.is_some());
+            if is_over || Instant::now() > deadline {
+                return Err("unshare -n is not permitted".to_owned());
+            }
+            if network(&child.id().to_string()).is_ok_and(|theirs| theirs != own) {
+                break;
             }
             thread::sleep(Duration::from_millis(2));
         }
