@@ -50,7 +50,7 @@ impl Group {
                     self.mail.push(Mail { to: members, view: None, frame });
                 }
                 for contact in contacts {
-                    let frame = Frame::Seek { contact, join: join.clone() };
+                    let frame = Frame::Seek { contact, asked: now.0, join: join.clone() };
                     self.mail.push(Mail { to: vec![To::Contact(contact)], view: None, frame });
                 }
             }
@@ -68,7 +68,7 @@ impl Group {
         &mut self,
         now: Time,
         from: u128,
-        contact: u16,
+        (contact, asked): (u16, u64),
         join: Join,
     ) -> Result<(), Refused> {
         if join.member.id.node != from {
@@ -82,7 +82,8 @@ impl Group {
             seeker.asked_by(now, &join.member);
         }
         let has_view = self.tenure.is_some();
-        let frame = Frame::Seen { contact, has_view, join: mine };
+        let seeker = join.member.id.incarnation;
+        let frame = Frame::Seen { contact, has_view, seeker, asked, join: mine };
         self.mail.push(Mail { to: Self::to(from), view: None, frame });
         Ok(())
     }
@@ -91,11 +92,16 @@ impl Group {
         &mut self,
         now: Time,
         from: u128,
-        contact: u16,
-        has_view: bool,
+        (contact, has_view): (u16, bool),
+        (asker, asked): (u64, Time),
         join: &Join,
     ) -> Result<(), Refused> {
         let Phase::Seeking(seeker) = &mut self.phase else { return Err(Refused::Stale) };
+        // What a contact knew when an earlier membership asked, or long ago, is no answer: on the
+        // word of a late "no view" this member would found a second group.
+        if asker != self.me.id.incarnation || asked > now {
+            return Err(Refused::Stale);
+        }
         if join.member.id.node != from {
             return Err(Refused::Malformed);
         }
@@ -105,7 +111,7 @@ impl Group {
             }
             seeker.has_view(now, from);
         } else {
-            seeker.answered(now, contact, &join.member);
+            seeker.answered(asked, contact, &join.member);
             if seeker.founds(now, &self.me) {
                 seeker.next_at = now;
             }

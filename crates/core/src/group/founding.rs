@@ -13,7 +13,7 @@ const ANSWER_GOOD_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Contact {
     address: String,
-    /// Who answered there without a view, and when.
+    /// Who answered there without a view, and when it had been asked.
     answer: Option<(String, Time)>,
 }
 
@@ -43,10 +43,12 @@ impl Seeker {
         }
     }
 
-    /// A contact without a view answered.
-    pub(super) fn answered(&mut self, now: Time, contact: u16, who: &Member) {
-        if let Some(contact) = self.contacts.get_mut(usize::from(contact)) {
-            contact.answer = Some((who.address.clone(), now));
+    /// A contact had no view when it was asked, at `asked`.
+    pub(super) fn answered(&mut self, asked: Time, contact: u16, who: &Member) {
+        if let Some(contact) = self.contacts.get_mut(usize::from(contact))
+            && contact.answer.as_ref().is_none_or(|(_, known)| *known <= asked)
+        {
+            contact.answer = Some((who.address.clone(), asked));
         }
     }
 

@@ -25,9 +25,12 @@ impl Group {
                 return result;
             }
             let applied = match frame {
-                Frame::Seek { contact, join } => self.on_seek(now, from, contact, join),
-                Frame::Seen { contact, has_view, join } => {
-                    self.on_seen(now, from, contact, has_view, &join)
+                Frame::Seek { contact, asked, join } => {
+                    self.on_seek(now, from, (contact, asked), join)
+                }
+                Frame::Seen { contact, has_view, seeker, asked, join } => {
+                    let asked = (seeker, Time(asked));
+                    self.on_seen(now, from, (contact, has_view), asked, &join)
                 }
                 Frame::Join(join) => self.on_join(now, from, join),
                 Frame::Refuse { incarnation, text } => self.on_refuse(incarnation, text, out),

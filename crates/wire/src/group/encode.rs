@@ -71,9 +71,9 @@ impl Frame<'_> {
                 put_text(text, out);
             }
             Self::Excluded { incarnation } => put_counts(&[*incarnation], out),
-            Self::Seek { contact, join } => put_asked(*contact, None, join, out),
-            Self::Seen { contact, has_view, join } => {
-                put_asked(*contact, Some(*has_view), join, out);
+            Self::Seek { contact, asked, join } => put_asked(*contact, None, *asked, join, out),
+            Self::Seen { contact, has_view, seeker, asked, join } => {
+                put_asked(*contact, Some((*has_view, *seeker)), *asked, join, out);
             }
             Self::Fetch { offset } => put_counts(&[*offset], out),
             Self::Piece { total, crc, offset, ledger, bytes } => {
@@ -101,9 +101,19 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_asked(contact: u16, has_view: Option<bool>, join: &Join, out: &mut Vec<u8>) {
+fn put_asked(
+    contact: u16,
+    answer: Option<(bool, u64)>,
+    asked: u64,
+    join: &Join,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(&contact.to_le_bytes());
-    out.extend(has_view.map(u8::from));
+    if let Some((has_view, seeker)) = answer {
+        out.push(u8::from(has_view));
+        put_counts(&[seeker], out);
+    }
+    put_counts(&[asked], out);
     join.encode(out);
 }
 

@@ -111,6 +111,8 @@ pub enum Frame<'a> {
     Seek {
         /// The seeker's number for the contact that it asks.
         contact: u16,
+        /// When it asked, in its own time; comes back as it is.
+        asked: u64,
         /// Who asks.
         join: Join,
     },
@@ -120,6 +122,10 @@ pub enum Frame<'a> {
         contact: u16,
         /// Whether the answerer has a view.
         has_view: bool,
+        /// Which membership of the seeker's had asked.
+        seeker: u64,
+        /// The time that the question had.
+        asked: u64,
         /// Who answers.
         join: Join,
     },
@@ -205,10 +211,14 @@ impl<'a> Frame<'a> {
             13 => Self::Join(Join::decode(from)?),
             14 => Self::Refuse { incarnation: from.u64()?, text: text(from)? },
             15 => Self::Excluded { incarnation: from.u64()? },
-            16 => Self::Seek { contact: from.u16()?, join: Join::decode(from)? },
+            16 => {
+                Self::Seek { contact: from.u16()?, asked: from.u64()?, join: Join::decode(from)? }
+            }
             17 => Self::Seen {
                 contact: from.u16()?,
                 has_view: from.flag()?,
+                seeker: from.u64()?,
+                asked: from.u64()?,
                 join: Join::decode(from)?,
             },
             18 => Self::Fetch { offset: from.u64()? },

@@ -97,12 +97,20 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
         join().prop_map(Frame::Join),
         (any::<u64>(), text).prop_map(|(incarnation, text)| Frame::Refuse { incarnation, text }),
         any::<u64>().prop_map(|incarnation| Frame::Excluded { incarnation }),
-        (any::<u16>(), join()).prop_map(|(contact, join)| Frame::Seek { contact, join }),
-        (any::<u16>(), any::<bool>(), join()).prop_map(|(contact, has_view, join)| Frame::Seen {
+        (any::<u16>(), any::<u64>(), join()).prop_map(|(contact, asked, join)| Frame::Seek {
             contact,
-            has_view,
+            asked,
             join
         }),
+        (any::<u16>(), any::<bool>(), any::<u64>(), any::<u64>(), join()).prop_map(
+            |(contact, has_view, seeker, asked, join)| Frame::Seen {
+                contact,
+                has_view,
+                seeker,
+                asked,
+                join
+            }
+        ),
         any::<u64>().prop_map(|offset| Frame::Fetch { offset }),
     ]
 }
