@@ -36,10 +36,10 @@ impl OrderWord {
             Self::Channel(order) => Ok(order),
             Self::Causal | Self::Total => Err(Trouble::new(
                 "E0602",
-                format!("{} order is not part of this version", word(&self)),
+                format!("a channel has no {} order", word(&self)),
             )
-            .why("it is kept in a group, and groups come with a later version")
-            .hint("use --order fifo: the messages of each sender keep their order")),
+            .why("it is kept among the members of a group")
+            .hint("tidings group join, or --order fifo: each sender's messages keep their order")),
         }
     }
 }
@@ -50,9 +50,9 @@ impl StageWord {
             Self::Channel(stage) => Ok(stage),
             Self::Delivered | Self::Uniform => Err(Trouble::new(
                 "E0602",
-                format!("the stage `{}` is not part of this version", word(&self)),
+                format!("a message on a channel has no stage `{}`", word(&self)),
             )
-            .why("it belongs to groups, which come with a later version")
+            .why("it belongs to multicasts to a group")
             .hint("the stages of a channel are queued, sent, received, taken and processed")),
         }
     }
