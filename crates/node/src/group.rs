@@ -27,9 +27,18 @@ pub use multicast::{GroupReceipt, Multicast};
 
 pub(crate) use membership::Membership;
 
+/// What the channels begin with that carry the packets of groups.
+const CHANNELS: &str = "$group/";
+
 /// The channel of a node that carries the packets of a group.
 fn channel_of(group: &str) -> String {
-    format!("$group/{group}")
+    format!("{CHANNELS}{group}")
+}
+
+/// Whether a channel carries packets of a group: no messages of an application, and nothing that
+/// is missed if it is not sent, since the group repairs what is lost.
+pub(crate) fn is_channel(channel: &str) -> bool {
+    channel.starts_with(CHANNELS)
 }
 
 /// One membership in a group. Dropping it leaves in the background; [`RawGroup::leave`] waits.

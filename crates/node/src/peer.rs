@@ -397,10 +397,12 @@ impl Peer {
         self.lock().has_left
     }
 
-    /// Messages that this node has accepted for the peer and that are not settled.
+    /// Messages of applications that this node has accepted for the peer and that are not settled.
     pub fn unsettled(&self) -> Vec<(String, u32)> {
         let state = self.lock();
-        let outlets = state.outlets.iter().map(|(stream, outlet)| {
+        let outlets = state.outlets.iter();
+        let outlets = outlets.filter(|(_, outlet)| !crate::group::is_channel(&outlet.spec.channel));
+        let outlets = outlets.map(|(stream, outlet)| {
             let (count, _) = state.link.unsettled(*stream);
             (format!("{}/{}", self.place, outlet.spec.channel), count)
         });
