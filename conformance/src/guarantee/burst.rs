@@ -123,6 +123,16 @@ pub fn a_batch_leaves_conditions_to_each_message(sitter: Sitter) {
     }
     assert_eq!(effects, [b"a", b"b", b"c"]);
     tx.drained().timeout(SOON).wait().unwrap();
+
+    // Nobody receives them yet, so that they come together.
+    let late = ends.client.raw_sender(&ends.place.channel("late")).open().wait().unwrap();
+    let send = |body| late.send(body).until(Stage::Taken).timeout(SOON).enqueue().wait().unwrap();
+    let awaited: Vec<_> = [b"1", b"2", b"3"].into_iter().map(|body| send(body)).collect();
+    let mut rx = ends.server.raw_receiver("late").open().wait().unwrap();
+    for _ in 0..3 {
+        assert_eq!(rx.recv_batch().timeout(SOON).wait().unwrap().len(), 1);
+    }
+    awaited.into_iter().for_each(|pending| assert!(pending.wait().is_ok()));
 }
 
 /// What was written into a loan is what arrives, at any length, also again and with headers; a loan
