@@ -116,6 +116,7 @@ pub struct Group {
     told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
     sums: Sums,
     backoff: Backoff,
+    full: Vec<u128>, // nodes that can be sent nothing more at the moment
 }
 
 /// Scratch, kept for its memory.
@@ -173,6 +174,7 @@ impl Group {
             told: BTreeMap::new(),
             sums: Sums::default(),
             backoff: Backoff::default(),
+            full: Vec::new(),
         })
     }
 
@@ -197,6 +199,15 @@ impl Group {
             Input::Cast { payload } => return self.cast(payload, out),
             Input::Leave => self.leave(now, out),
             Input::Link { node, state } => self.link(now, node, state),
+            Input::Full { node, is_full } => {
+                self.full.retain(|known| *known != node);
+                if is_full {
+                    self.full.push(node);
+                } else if let Some(tenure) = &mut self.tenure {
+                    tenure.owe_ack(now, now); // it was told of none meanwhile
+                }
+                Ok(())
+            }
             Input::Snapshot { view, bytes } => self.snapshot(view, bytes),
             Input::Hold(is_held) => {
                 self.is_held = is_held;

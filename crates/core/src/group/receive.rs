@@ -107,6 +107,11 @@ impl Group {
                 if self.config.reliability == Reliability::BestEffort {
                     return Err(Refused::Malformed);
                 }
+                if usize::from(origin) == rank
+                    && let Some(lane) = tenure.store.lanes.get_mut(rank)
+                {
+                    lane.told = lane.told.max(first.saturating_sub(1));
+                }
                 let data = (first, count, records);
                 tenure.receive(now, usize::from(origin), data, &self.config, is_ready);
                 Ok(())

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tidings_core::group::{
@@ -24,9 +25,13 @@ use crate::sender::RawSender;
 /// Events that may wait for the application, and their bytes; then nothing more is delivered to it.
 pub(super) const EVENTS_MAX: usize = 65_536;
 pub(super) const EVENTS_BYTES_MAX: usize = 64 << 20;
-/// Packets that may wait for a connection. The group repairs what is dropped.
+/// Packets that may wait for a connection. The group stops long before, at `PACKETS_FULL`: only
+/// signs of life and view changes for a node that takes none ever come so far.
 const PACKETS_MAX: u32 = 1024;
-const PACKETS_BYTES_MAX: u64 = 16 << 20;
+const PACKETS_BYTES_MAX: u64 = 64 << 20;
+/// With so many packets waiting the way to a node is full, and with so many free again.
+const PACKETS_FULL: u32 = 16;
+const PACKETS_FREE: u32 = 4;
 /// A turn that transmitted this recently means a burst: the next multicast waits for company.
 pub(super) const BURST_GAP: Duration = Duration::from_micros(50);
 
@@ -39,6 +44,16 @@ pub(crate) struct Membership {
     inner: Mutex<Inner>,
     /// Wakes the task: something is to be transmitted, or a deadline is nearer.
     pub rearm: Notify,
+    /// A way that was full may be free.
+    has_room: AtomicBool,
+}
+
+/// Wakes the task when a way has room again.
+impl Wake for Membership {
+    fn wake(self: Arc<Self>) {
+        self.has_room.store(true, Ordering::Release);
+        self.rearm.notify_one();
+    }
 }
 
 /// What the lock guards.
@@ -48,6 +63,8 @@ pub(crate) struct Inner {
     pub(super) out: GroupOutbox,
     pub(super) outlets: BTreeMap<To, Option<RawSender>>,
     pub(super) links: BTreeMap<u128, LinkState>,
+    /// Ways with as much waiting on them as they should.
+    pub(super) full: Vec<u128>,
     /// The view that was installed last.
     pub view: Option<GroupView>,
     pub(super) installed: View,
@@ -80,6 +97,7 @@ impl Membership {
             out: GroupOutbox::default(),
             outlets: BTreeMap::new(),
             links: BTreeMap::new(),
+            full: Vec::new(),
             view: None,
             installed: View::default(),
             events: VecDeque::new(),
@@ -96,7 +114,7 @@ impl Membership {
             abandoned_at: None,
         };
         let (hub, inner) = (hub.clone(), Mutex::new(inner));
-        Arc::new(Self { hub, name, contacts, inner, rearm: Notify::new() })
+        Arc::new(Self { hub, name, contacts, inner, rearm: Notify::new(), has_room: AtomicBool::new(false) })
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -125,13 +143,19 @@ impl Membership {
 
     /// Does what is due and writes what is to be written. True once the membership is over and its
     /// last packets are on their way.
-    pub fn settle(&self) -> bool {
+    pub fn settle(self: &Arc<Self>) -> bool {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
+        if self.has_room.swap(false, Ordering::AcqRel) {
+            self.look_at_full(&mut inner, now);
+        }
         if inner.group.deadline().is_some_and(|deadline| deadline <= now) {
             let _ = self.turn(&mut inner, now, Input::Tick);
         }
         self.transmit(&mut inner, now);
+        while inner.group.has_rest() {
+            self.transmit(&mut inner, now);
+        }
         wake(&mut inner);
         let is_left_alone = inner.abandoned_at.is_some_and(|at| at <= now);
         inner.end.is_some() || is_left_alone
@@ -154,6 +178,19 @@ impl Membership {
         for (node, state) in news {
             inner.links.insert(node, state);
             let _ = self.turn(&mut inner, now, Input::Link { node, state });
+        }
+    }
+
+    /// Which of the full ways have room again; the others wake the task when they do.
+    fn look_at_full(self: &Arc<Self>, inner: &mut Inner, now: Time) {
+        let waker = Waker::from(self.clone());
+        for node in std::mem::take(&mut inner.full) {
+            let tx = inner.outlets.get(&To::Node(node)).and_then(Option::as_ref);
+            if tx.is_some_and(|tx| tx.is_fuller_than(PACKETS_FREE, &waker)) {
+                inner.full.push(node);
+            } else {
+                let _ = self.turn(inner, now, Input::Full { node, is_full: false });
+            }
         }
     }
 
@@ -194,8 +231,16 @@ impl Membership {
         inner.out.clear();
         inner.out.outputs = outputs; // its memory
         for to in used {
-            if let Some(Some(tx)) = inner.outlets.get(&to) {
-                tx.peer().idle(); // what was gathered goes out as one write
+            let Some(Some(tx)) = inner.outlets.get(&to) else { continue };
+            tx.peer().idle(); // what was gathered goes out as one write
+            if let To::Node(node) = to
+                && tx.waiting() >= PACKETS_FULL
+                && !inner.full.contains(&node)
+            {
+                inner.full.push(node);
+                self.has_room.store(true, Ordering::Release); // to be looked at by the task
+                self.rearm.notify_one();
+                let _ = self.turn(inner, now, Input::Full { node, is_full: true });
             }
         }
         let is_full = inner.events.len() >= EVENTS_MAX || inner.events_bytes >= EVENTS_BYTES_MAX;
