@@ -329,7 +329,7 @@ impl Group {
         push_record(false, &[], payload, &mut tenure.loose);
         tenure.loose_count += 1;
         if !self.is_held {
-            let bytes = out.store(|arena| arena.extend_from_slice(payload));
+            let bytes = out.keep(payload);
             let (view, from) = (tenure.view.id, tenure.rank as u8);
             out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
         }
@@ -400,6 +400,13 @@ impl Group {
             && self.tenure.as_ref().is_some_and(|tenure| {
                 tenure.synod.wedged_at.is_none() && tenure.can_cast(&self.config)
             })
+    }
+
+    /// Whether those who wait for room should try again: there is some for more than a few messages.
+    #[must_use]
+    pub fn has_ample_room(&self) -> bool {
+        let tenure = self.tenure.as_ref();
+        self.can_cast() && tenure.is_some_and(|tenure| tenure.has_ample_room(&self.config))
     }
 
     /// Where a node lives, if this member has been told.

@@ -124,7 +124,7 @@ impl Group {
                 for (record, number) in records.zip(first..) {
                     let is_new = tenure.receive_loose(rank, number, self.config.order);
                     if is_new && may_deliver {
-                        let bytes = out.store(|arena| arena.extend_from_slice(record.body));
+                        let bytes = out.keep(record.body);
                         let (view, from) = (tenure.view.id, rank as u8);
                         out.push(GroupOutput::Deliver { view, from, number, position: 0, bytes });
                     }

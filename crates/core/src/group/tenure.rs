@@ -124,6 +124,11 @@ impl Tenure {
 
     /// Whether this member's next record still fits its window.
     fn has_room(&self, config: &GroupConfig) -> bool {
+        self.has_room_within(u64::from(config.window), config.window_bytes as u64)
+    }
+
+    /// The same for a smaller window.
+    fn has_room_within(&self, window: u64, window_bytes: u64) -> bool {
         if sabotage::is(118) {
             return true;
         }
@@ -131,8 +136,14 @@ impl Tenure {
         let delivered = self.order.delivered[self.rank];
         let stable = self.acks.stable(self.rank, self.rank).min(delivered);
         let lane = &self.store.lanes[self.rank];
-        lane.held() - stable < u64::from(config.window)
-            && lane.bytes_after(stable) < config.window_bytes as u64
+        lane.held() - stable < window && lane.bytes_after(stable) < window_bytes
+    }
+
+    /// Whether there is room for so many messages that it is worth a wake-up.
+    pub(super) fn has_ample_room(&self, config: &GroupConfig) -> bool {
+        let (window, bytes) = (u64::from(config.window), config.window_bytes as u64);
+        config.reliability == Reliability::BestEffort
+            || self.has_room_within(window.div_ceil(2), bytes.div_ceil(2))
     }
 
     /// Whether a message of the application can be taken now, as far as the window is concerned.
@@ -332,7 +343,7 @@ impl Tenure {
         let is_total = config.order == GroupOrder::Total;
         let crc = tidings_wire::group::crc32c(body);
         let (number, position) = ledger.enter(next.rank, crc, is_total);
-        let bytes = out.store(|arena| arena.extend_from_slice(body));
+        let bytes = out.keep(body);
         let view = self.view.id;
         out.push(GroupOutput::Deliver { view, from: next.rank as u8, number, position, bytes });
         *assembly = Vec::new();

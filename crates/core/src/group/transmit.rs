@@ -405,7 +405,7 @@ fn push_beat(
 
 /// Builds one packet in the outbox.
 fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
-    out.store(|arena| {
+    out.build(|arena| {
         let mut packet = Writer::begin(arena, header);
         write(&mut packet);
         packet.finish();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tidings_core::group::{
     Group, GroupOutbox, GroupOutput, Input, LinkState, Refused, Span, To, View,
 };
@@ -45,7 +46,7 @@ pub(crate) struct Membership {
     /// Wakes the task: something is to be transmitted, or a deadline is nearer.
     pub rearm: Notify,
     /// A way that was full may be free.
-    has_room: AtomicBool,
+    pub(super) has_room: AtomicBool,
 }
 
 /// Wakes the task when a way has room again.
@@ -68,10 +69,13 @@ pub(crate) struct Inner {
     /// The view that was installed last.
     pub view: Option<GroupView>,
     pub(super) installed: View,
+    /// The names of its members, by rank.
+    pub(super) names: Vec<Arc<str>>,
     pub(super) events: VecDeque<RawGroupEvent>,
     pub(super) events_bytes: usize,
     pub(super) is_held: bool,
-    pub(super) wakers: Vec<Waker>,
+    pub(super) waiters: Waiters,
+    pub(super) has_news: bool,
     pub(super) delivered: u64,
     pub(super) uniform: u64,
     pub(super) unconfirmed: Vec<u64>,
@@ -100,10 +104,12 @@ impl Membership {
             full: Vec::new(),
             view: None,
             installed: View::default(),
+            names: Vec::new(),
             events: VecDeque::new(),
             events_bytes: 0,
             is_held: false,
-            wakers: Vec::new(),
+            waiters: Waiters::default(),
+            has_news: false,
             delivered: 0,
             uniform: 0,
             unconfirmed: Vec::new(),
@@ -217,6 +223,7 @@ impl Membership {
             return;
         }
         let mut outputs = std::mem::take(&mut inner.out.outputs);
+        let bodies = Bytes::from(inner.out.take_bodies());
         let mut used = Vec::new();
         for output in outputs.drain(..) {
             match output {
@@ -225,7 +232,7 @@ impl Membership {
                         used.push(to);
                     }
                 }
-                other => self.notice(inner, other),
+                other => self.notice(inner, other, &bodies),
             }
         }
         inner.out.clear();
@@ -303,8 +310,33 @@ impl Inner {
     }
 }
 
+/// Who waits for what: to wake a thread costs more than many messages.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    pub(super) events: Vec<Waker>,
+    /// For room for a message.
+    pub(super) room: Vec<Waker>,
+    /// For the stage of a message, a view, the end.
+    pub(super) news: Vec<Waker>,
+}
+
+/// Notes a waker once.
+pub(super) fn register(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
+    }
+}
+
 fn wake(inner: &mut Inner) {
-    for waker in inner.wakers.drain(..) {
-        waker.wake();
+    let Inner { waiters, events, group, end, .. } = inner;
+    let has_news = std::mem::take(&mut inner.has_news);
+    if !events.is_empty() || end.is_some() {
+        waiters.events.drain(..).for_each(Waker::wake);
+    }
+    if !waiters.room.is_empty() && (group.has_ample_room() || end.is_some()) {
+        waiters.room.drain(..).for_each(Waker::wake);
+    }
+    if has_news || end.is_some() {
+        waiters.news.drain(..).for_each(Waker::wake);
     }
 }
