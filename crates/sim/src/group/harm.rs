@@ -154,6 +154,12 @@ impl Cluster {
         if self.is_healed && !matches!(strike, Strike::Start { .. }) {
             return;
         }
+        if let Strike::Jump { slot, .. } | Strike::Hold { slot, .. } | Strike::Leave { slot } = strike
+            && self.slots[slot].paused_until > self.now
+        {
+            // A process that stands still asks for nothing and sees no clock.
+            return self.queue.push(self.slots[slot].paused_until, Happening::Strike(strike));
+        }
         match strike {
             Strike::Start { slot } => self.start(slot),
             Strike::Crash { slot, down, is_silent } => {

@@ -43,10 +43,17 @@ impl Oracle {
     }
 
     pub(super) fn judge_quorum(&mut self) {
-        if self.lost.is_none() && !self.would_live(None) {
+        if self.lost.is_none() && !self.is_over() && !self.would_live(None) {
             let newest = self.newest.unwrap_or_default();
             self.lost = Some(format!("{newest} or the view before it has lost its quorum"));
         }
+    }
+
+    /// Whether everyone has left the newest view, of their own wish, so that no group is there.
+    pub fn is_over(&self) -> bool {
+        let view = self.newest.and_then(|newest| self.views.get(&newest));
+        let has_left = |life: &Life| self.members[*life].is_out && !self.members[*life].is_dead;
+        self.lost.is_none() && view.is_some_and(|view| view.members.iter().all(has_left))
     }
 
     /// An operator has brought the group back to life.
