@@ -12,23 +12,33 @@ use super::ledger::Ledger;
 use super::order::{Limit, Next, Order};
 use super::outbox::{GroupOutbox, GroupOutput};
 use super::repair::Repair;
-use super::store::Store;
+use super::store::{Digest, Store};
 use super::synod::Synod;
 use crate::{Time, sabotage};
 
 /// How many windows a newcomer may hold back until its state is there.
 const NEWCOMER_WINDOWS: u64 = 16;
 
+/// Bytes of a message that is not whole yet.
+#[derive(Clone, Default)]
+struct Part(Vec<u8>);
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Digest(&self.0).fmt(f)
+    }
+}
+
 /// A message of this member that does not lie in its lane as a whole yet.
 #[derive(Debug)]
 pub(super) struct Casting {
-    pub(super) payload: Vec<u8>,
+    payload: Part,
     at: usize,
 }
 
 impl Casting {
     pub(super) fn new(payload: &[u8]) -> Self {
-        Self { payload: payload.to_vec(), at: 0 }
+        Self { payload: Part(payload.to_vec()), at: 0 }
     }
 
     pub(super) fn restart(&mut self) {
@@ -48,7 +58,7 @@ pub(super) struct Tenure {
     pub(super) synod: Synod,
     pub(super) repair: Repair,
     /// By rank: pieces of a message whose last piece is not delivered yet.
-    assembly: Vec<Vec<u8>>,
+    assembly: Vec<Part>,
     /// Own messages that not all hold, that are not uniform: number of the last piece, and of the
     /// message.
     unstable: VecDeque<(u64, u64)>,
@@ -86,7 +96,7 @@ impl Tenure {
             detector: Detector::new(now, config.timers, rank, members),
             synod: Synod::default(),
             repair: Repair::new(members),
-            assembly: vec![Vec::new(); members],
+            assembly: vec![Part::default(); members],
             unstable: VecDeque::new(),
             not_uniform: VecDeque::new(),
             loose: Vec::new(),
@@ -144,7 +154,7 @@ impl Tenure {
             if !self.has_room(config) {
                 return false;
             }
-            let rest = casting.payload.get(casting.at..).unwrap_or_default();
+            let rest = casting.payload.0.get(casting.at..).unwrap_or_default();
             let piece = &rest[..rest.len().min(config.fragment)];
             let has_more = piece.len() < rest.len();
             self.push(number, has_more, piece);
@@ -307,7 +317,7 @@ impl Tenure {
         out: &mut GroupOutbox,
     ) {
         let Some(record) = self.store.lanes[next.rank].record(next.number) else { return };
-        let assembly = &mut self.assembly[next.rank];
+        let Part(assembly) = &mut self.assembly[next.rank];
         if record.has_more || !assembly.is_empty() {
             assembly.extend_from_slice(record.body);
             if record.has_more {
