@@ -130,7 +130,7 @@ impl Group {
         }
     }
 
-    fn promise_now(&self, now: Time) -> Promise {
+    pub(super) fn promise_now(&self, now: Time) -> Promise {
         let Some(tenure) = &self.tenure else { return Promise::default() };
         let is_total = self.config.order == GroupOrder::Total;
         let (base, runs) = if is_total { tenure.order.total.window() } else { (0, Vec::new()) };
@@ -390,12 +390,7 @@ pub(super) fn donor_of(view: &View, learner: usize, tries: usize) -> usize {
 /// Of those that promised, the most that hear each other: if the connections are only partly cut,
 /// the largest set that can work, of the oldest members where there is a choice. Whom those hear who
 /// leave is no matter.
-fn connected(
-    tenure: &Tenure,
-    promises: &[Option<Promise>],
-    promisers: u64,
-    leaving: u64,
-) -> u64 {
+fn connected(tenure: &Tenure, promises: &[Option<Promise>], promisers: u64, leaving: u64) -> u64 {
     let hears = |a: usize, b: usize| {
         (bit(a) | bit(b)) & leaving != 0
             || promises[a].as_ref().is_some_and(|promise| promise.reach & bit(b) != 0)

@@ -56,9 +56,10 @@ impl Group {
                 _ => Err(Refused::Stale),
             };
         };
-        if header.epoch != tenure.view.epoch {
+        if header.epoch != tenure.view.epoch && !sabotage::is(125) {
             if Some(header.epoch) == self.former {
                 self.tell_former(now, sender);
+                return Ok(());
             }
             return Err(Refused::Stale);
         }

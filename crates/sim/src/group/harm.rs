@@ -154,7 +154,8 @@ impl Cluster {
         if self.is_healed && !matches!(strike, Strike::Start { .. }) {
             return;
         }
-        if let Strike::Jump { slot, .. } | Strike::Hold { slot, .. } | Strike::Leave { slot } = strike
+        if let Strike::Jump { slot, .. } | Strike::Hold { slot, .. } | Strike::Leave { slot } =
+            strike
             && self.slots[slot].paused_until > self.now
         {
             // A process that stands still asks for nothing and sees no clock.
@@ -299,11 +300,15 @@ impl Cluster {
         let here = self.up().into_iter().find(|slot| self.view_of(*slot) == Some(newest));
         if let Some(slot) = here {
             self.trace.note(slot, 24, 0, 0, || "is forced".to_owned());
-            self.oracle.forced();
+            let Some(life) = self.slots[slot].process.as_ref().map(|process| process.life) else {
+                return;
+            };
+            self.oracle.forces(life, true);
             self.is_forced = true;
             if self.turn(slot, Some(Input::ForceView)).is_ok() {
                 self.oracle.found_again();
             }
+            self.oracle.forces(life, false);
         }
     }
 

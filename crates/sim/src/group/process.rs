@@ -28,6 +28,8 @@ pub(crate) struct Process {
     pub state: State,
     /// Whether the state is there: a newcomer's comes after its first view.
     pub has_state: bool,
+    /// The number of the view in which the state came.
+    pub ready_in: u64,
     pub is_blocked: bool,
     pub is_held: bool,
     pub is_ended: bool,
@@ -120,7 +122,12 @@ impl Cluster {
     pub fn begin(&mut self, slot: usize, start: Start) {
         let life = self.oracle.begins();
         self.slot_of.push(slot);
-        let id = MemberId { node: node_of(slot), incarnation: self.chance.number() };
+        let mut id = MemberId { node: node_of(slot), incarnation: self.chance.number() };
+        if self.plan.is_forgetful
+            && let Some(former) = self.lives.keys().find(|other| other.node == id.node)
+        {
+            id = *former;
+        }
         self.lives.insert(id, life);
         let me = Member { id, name: format!("L{life}"), address: format!("n{slot}") };
         let contacts = match &start {
@@ -142,6 +149,7 @@ impl Cluster {
             machine,
             state: State::default(),
             has_state: founds,
+            ready_in: if founds { 0 } else { u64::MAX - 1 },
             is_blocked: false,
             is_held: false,
             is_ended: false,
@@ -443,9 +451,10 @@ impl Cluster {
         let members = members.max(self.slots.len() as u64);
         let pieces = self.plan.len_max.div_ceil(self.plan.config.fragment as u64) + 1;
         let window = u64::from(self.plan.config.window).max(pieces);
-        // A lane holds four windows; a newcomer, who delivers nothing yet, sixteen times as much. What
-        // is left of the last view are two windows.
-        let windows = if process.has_state { 4 + 2 } else { 64 + 2 };
+        // A lane holds four windows, of one who came into this view or the last as a newcomer, and
+        // delivered nothing yet, sixteen times as much. What is left of the last view are two windows.
+        let view = process.machine.view().map_or(0, |view| view.id);
+        let windows = if view > process.ready_in + 1 { 4 + 2 } else { 64 + 2 };
         self.oracle.holds(process.life, "messages for repair", kept, windows * members * window);
         self.oracle.wedged(process.life, process.machine.is_wedged());
     }
