@@ -6,7 +6,7 @@ use super::detector::{all, bit};
 use super::synod::is_quorum;
 use super::tenure::Tenure;
 use super::{
-    Group, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To, cut,
+    Group, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, Slow, To, cut,
 };
 use crate::{Time, sabotage};
 
@@ -58,10 +58,21 @@ impl Group {
         let leaving = tenure.leaving | if self.is_leaving { bit(tenure.rank) } else { 0 };
         // The only voter leaves once it has handed over to a newcomer, which views would hold up.
         let may_leave = leaving != 0 && (leaving != voters || tenure.view.voters > 1);
-        tenure.detector.evictable(now, self.config.slow) != 0
-            || !self.joiners.is_empty()
+        self.evictable(now, tenure) != 0
+            || self.joiners.keys().any(|node| tenure.view.rank_of_node(*node).is_none())
             || may_leave
             || tenure.ready & learners != 0
+    }
+
+    /// Who is to be in no further view. The slow are, where enough would be left without them.
+    fn evictable(&self, now: Time, tenure: &Tenure) -> u64 {
+        let bits = tenure.detector.evictable(now, self.config.slow);
+        let voters = tenure.view.voters;
+        let left = (all(voters) & !bits).count_ones() as usize;
+        if left < self.config.members_min.min(voters) {
+            return tenure.detector.evictable(now, Slow::Block);
+        }
+        bits
     }
 
     fn begin(&mut self, now: Time) {
@@ -183,7 +194,7 @@ impl Group {
         }
         let awaited = all(tenure.view.members.len())
             & !tenure.detector.suspects(now)
-            & !tenure.detector.evictable(now, self.config.slow);
+            & !self.evictable(now, tenure);
         if awaited & !promisers != 0 && now < attempt.began.after(self.config.timers.promise) {
             return;
         }
@@ -209,7 +220,7 @@ impl Group {
             if leaves { bits | bit(rank) } else { bits }
         });
         let promisers = tenure.synod.promisers();
-        let evictable = tenure.detector.evictable(now, self.config.slow);
+        let evictable = self.evictable(now, tenure);
         let mut stay = connected(tenure, promises, promisers, leaving) & !evictable;
         if sabotage::is(115) {
             stay = all(tenure.view.members.len()) & !tenure.detector.suspects(now);

@@ -159,7 +159,7 @@ impl Group {
             return Ok(());
         }
         match tenure.view.rank_of_node(id.node) {
-            Some(rank) if rank != tenure.rank => tenure.detector.superseded(rank),
+            Some(rank) if rank != tenure.rank => tenure.detector.superseded(now, rank),
             Some(_) => return Err(Refused::Malformed),
             None if tenure.view.members.len() >= self.config.members_max => {
                 let text = format!(

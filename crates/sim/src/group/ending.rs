@@ -49,7 +49,7 @@ impl Cluster {
         }
     }
 
-    /// All who were in the group have left it. Whoever was left behind in an older view, and whoever
+    /// Nobody is in the group any more. Whoever was left behind in an older view, and whoever
     /// waits for a contact that is dead, waits for ever: their operator starts them again.
     fn found_anew(&mut self) {
         self.trace.note(0, 31, 0, 0, || "the group is over, and is founded anew".to_owned());
@@ -57,8 +57,9 @@ impl Cluster {
         for slot in self.up() {
             self.kill(slot, true);
         }
-        self.oracle.found_again();
+        self.oracle.begin_anew();
         for slot in 0..self.slots.len() {
+            self.slots[slot].is_retired = false; // it is a contact of the others
             self.start(slot);
         }
         self.calm_since = self.now;

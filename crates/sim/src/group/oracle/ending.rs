@@ -49,16 +49,22 @@ impl Oracle {
         }
     }
 
-    /// Whether everyone has left the newest view, of their own wish, so that no group is there.
+    /// Whether nobody is left in the newest view, so that there is no group: who goes last may go.
     pub fn is_over(&self) -> bool {
         let view = self.newest.and_then(|newest| self.views.get(&newest));
-        let has_left = |life: &Life| self.members[*life].is_out && !self.members[*life].is_dead;
-        self.lost.is_none() && view.is_some_and(|view| view.members.iter().all(has_left))
+        self.lost.is_none()
+            && view.is_some_and(|view| !view.members.iter().any(|life| self.is_alive(*life)))
     }
 
     /// An operator has brought the group back to life.
     pub fn found_again(&mut self) {
         self.lost = None;
+    }
+
+    /// The group that all have left is forgotten; another may be founded.
+    pub fn begin_anew(&mut self) {
+        self.lost = None;
+        self.newest = None;
     }
 
     /// Everything is at rest: these lives are one view, and have delivered the same in it.
