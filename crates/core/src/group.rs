@@ -262,13 +262,20 @@ impl Group {
     /// Delivers what may be delivered, and moves the application's long message on.
     fn advance(&mut self, now: Time, out: &mut GroupOutbox) {
         let Some(tenure) = &mut self.tenure else { return };
-        if !self.is_fenced
-            && !tenure.synod.is_wedged()
-            && self.newcomer.is_none()
-            && let Some(casting) = &mut self.casting
-            && tenure.cast(self.sent, casting, &self.config)
-        {
-            self.casting = None;
+        let may_send = !self.is_fenced && self.newcomer.is_none() && !tenure.synod.is_wedged();
+        let may_deliver = !self.is_fenced && !self.is_held && self.newcomer.is_none();
+        loop {
+            if may_send
+                && let Some(casting) = &mut self.casting
+                && tenure.cast(self.sent, casting, &self.config)
+            {
+                self.casting = None;
+            }
+            tenure.advance(now, &self.config, may_deliver, &mut self.ledger, out);
+            // Where nobody else has to be awaited, there is room again already.
+            if !may_send || self.casting.is_none() || !tenure.can_cast(&self.config) {
+                break;
+            }
         }
         if self.config.slow != Slow::Block {
             tenure.note_stalls(now, &self.config, true);
@@ -278,8 +285,6 @@ impl Group {
         {
             archive.store = Store::default(); // nobody is left in that view
         }
-        let may_deliver = !self.is_fenced && !self.is_held && self.newcomer.is_none();
-        tenure.advance(now, &self.config, may_deliver, &mut self.ledger, out);
     }
 
     fn cast(&mut self, payload: &[u8], out: &mut GroupOutbox) -> Result<(), Refused> {

@@ -1,8 +1,9 @@
 //! What has to be true at the end, and when it may be excused: I25 with its precondition.
 //!
 //! The precondition (a view's decision may be known to the dead alone, so it must be learnt from the
-//! *old* view): a quorum of a view stays alive until its successor is installed by a living member,
-//! and from then on a quorum of the successor.
+//! *old* view): a quorum of a view stays alive until its successor is installed by a living voter,
+//! and from then on a quorum of the successor. A newcomer does not count: it has neither what ended
+//! the old view nor a vote.
 
 use super::{Life, Oracle, ViewKey};
 
@@ -28,11 +29,14 @@ impl Oracle {
             && (2 * alive > view.voters || 2 * alive == view.voters && has_senior)
     }
 
-    /// The newest view that a living member has installed.
+    /// The newest view that a living voter has installed.
     fn newest_alive(&self, but: Option<Life>) -> Option<ViewKey> {
         let lives =
             (0..self.members.len()).filter(|life| self.is_alive(*life) && Some(*life) != but);
-        lives.filter_map(|life| self.members[life].view).max()
+        let votes = |life: Life, key: &ViewKey| {
+            self.views.get(key).is_some_and(|view| view.members[..view.voters].contains(&life))
+        };
+        lives.filter_map(|life| self.members[life].view.filter(|key| votes(life, key))).max()
     }
 
     /// Whether the group can go on, perhaps without one life that is to end.
