@@ -99,7 +99,7 @@ impl Group {
         let Phase::Seeking(seeker) = &mut self.phase else { return Err(Refused::Stale) };
         // What a contact knew when an earlier membership asked, or long ago, is no answer: on the
         // word of a late "no view" this member would found a second group.
-        if (asker != self.me.id.incarnation || asked > now) && !sabotage::is(125) {
+        if asker != self.me.id.incarnation || asked > now {
             return Err(Refused::Stale);
         }
         if join.member.id.node != from {
@@ -150,7 +150,7 @@ impl Group {
             return Err(Refused::NotAMember);
         }
         let id = join.member.id;
-        if tenure.view.contains(id) {
+        if super::rank_in(&tenure.view, id).is_some() {
             if let Some(archive) = &self.archive {
                 let view = archive.view.id;
                 let frame = Frame::Decided { proposal: archive.decided.clone() };
@@ -208,7 +208,7 @@ impl Group {
         out: &mut GroupOutbox,
     ) -> Result<(), Refused> {
         let Phase::Seeking(_) = self.phase else { return Err(Refused::Stale) };
-        if !proposal.next.contains(self.me.id) {
+        if super::rank_in(&proposal.next, self.me.id).is_none() {
             return Err(Refused::NotAMember);
         }
         self.newcomer = (!sabotage::is(116)).then(|| Newcomer::new(now));

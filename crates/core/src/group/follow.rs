@@ -81,7 +81,7 @@ impl Group {
         before: Option<Detector>,
         out: &mut GroupOutbox,
     ) {
-        let Some(rank) = view.rank_of(self.me.id) else { return };
+        let Some(rank) = super::rank_in(&view, self.me.id) else { return };
         self.joiners.retain(|_, (member, _)| !view.contains(member.id));
         let mut tenure = Tenure::new(now, view.clone(), rank, &self.config);
         if let (Some(before), Some(archive)) = (before, &self.archive) {

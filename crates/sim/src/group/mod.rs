@@ -49,6 +49,6 @@ pub(crate) const MUTANTS: [(u32, &str); 22] = [
     (118, "a sender ignores its window"),
     (119, "an excluded member delivers the cut"),
     (120, "causes are compared one off"),
-    (125, "what was meant for a former life or another epoch is taken"),
+    (125, "another life of a node passes for the member that it was"),
     (126, "a learner counts in a quorum"),
 ];
