@@ -116,6 +116,7 @@ pub struct Group {
     told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
     sums: Sums,
     backoff: Backoff,
+    full: Vec<u128>, // nodes that can be sent nothing more at the moment
 }
 
 /// Scratch, kept for its memory.
@@ -181,6 +182,7 @@ impl Group {
             told: BTreeMap::new(),
             sums: Sums::default(),
             backoff: Backoff::default(),
+            full: Vec::new(),
         })
     }
 
@@ -205,6 +207,15 @@ impl Group {
             Input::Cast { payload } => return self.cast(payload, out),
             Input::Leave => self.leave(now, out),
             Input::Link { node, state } => self.link(now, node, state),
+            Input::Full { node, is_full } => {
+                self.full.retain(|known| *known != node);
+                if is_full {
+                    self.full.push(node);
+                } else if let Some(tenure) = &mut self.tenure {
+                    tenure.owe_ack(now, now); // it was told of none meanwhile
+                }
+                Ok(())
+            }
             Input::Snapshot { view, bytes } => self.snapshot(view, bytes),
             Input::Hold(is_held) => {
                 self.is_held = is_held;
@@ -331,7 +342,7 @@ impl Group {
         push_record(false, &[], payload, &mut tenure.loose);
         tenure.loose_count += 1;
         if !self.is_held {
-            let bytes = out.store(|arena| arena.extend_from_slice(payload));
+            let bytes = out.keep(payload);
             let (view, from) = (tenure.view.id, tenure.rank as u8);
             out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
         }
@@ -402,6 +413,13 @@ impl Group {
             && self.tenure.as_ref().is_some_and(|tenure| {
                 tenure.synod.wedged_at.is_none() && tenure.can_cast(&self.config)
             })
+    }
+
+    /// Whether those who wait for room should try again: there is some for more than a few messages.
+    #[must_use]
+    pub fn has_ample_room(&self) -> bool {
+        let tenure = self.tenure.as_ref();
+        self.can_cast() && tenure.is_some_and(|tenure| tenure.has_ample_room(&self.config))
     }
 
     /// Where a node lives, if this member has been told.

@@ -2,6 +2,7 @@
 //! how an application waits for them.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,12 +50,13 @@ pub(crate) fn is_channel(channel: &str) -> bool {
 #[derive(Debug)]
 pub struct RawGroup {
     member: Arc<Membership>,
-    node: Node, // as long as somebody is a member, the node lives
+    events: VecDeque<RawGroupEvent>, // taken, and next
+    node: Node,                      // as long as somebody is a member, the node lives
 }
 
 impl RawGroup {
     fn new(member: Arc<Membership>, node: Node) -> Self {
-        Self { member, node }
+        Self { member, events: VecDeque::new(), node }
     }
 
     /// The group's name.
@@ -97,7 +99,10 @@ impl RawGroup {
     /// # Errors
     /// [`GroupError::Ended`] after the last one.
     pub fn try_event(&mut self) -> Result<Option<RawGroupEvent>, GroupError> {
-        self.member.take_event()
+        if self.events.is_empty() {
+            self.member.take_events(&mut self.events)?;
+        }
+        Ok(self.events.pop_front())
     }
 
     /// Multicasts to the group. As it stands it is done when the message is accepted
@@ -119,9 +124,17 @@ impl RawGroup {
         self.member.poll_cast(body, cx)
     }
 
-    /// The next event, for the one who alone takes them.
-    pub(crate) fn poll_event(&self, cx: &Context<'_>) -> Poll<Result<RawGroupEvent, GroupError>> {
-        self.member.poll_event(cx).transpose().map_or(Poll::Pending, Poll::Ready)
+    /// The next events, for the one who alone takes them.
+    pub(crate) fn poll_events(
+        &self,
+        into: &mut VecDeque<RawGroupEvent>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), GroupError>> {
+        match self.member.poll_events(into, cx) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     pub(crate) fn why_not_accepted(&self) -> String {
@@ -233,6 +246,9 @@ impl NextEvent<'_> {
     /// # Errors
     /// As awaiting it, and [`GroupError::InsideRuntime`].
     pub fn wait(self) -> Result<RawGroupEvent, GroupError> {
+        if let Some(event) = self.group.events.pop_front() {
+            return Ok(event);
+        }
         let hub = self.group.member.hub.clone();
         let deadline = self.timeout.and_then(|timeout| hub.instant_after(timeout));
         match wait::block_on(self, || None, deadline) {
@@ -248,7 +264,11 @@ impl Future for NextEvent<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(event) = this.group.member.poll_event(cx)? {
+        let RawGroup { member, events, .. } = &mut *this.group;
+        if events.is_empty() {
+            member.poll_events(events, cx)?;
+        }
+        if let Some(event) = events.pop_front() {
             return Poll::Ready(Ok(event));
         }
         if let Some(timeout) = this.timeout {

@@ -67,6 +67,8 @@ pub(crate) struct State {
     handshakes: Vec<Bytes>,
     feeds: BTreeMap<u32, Feed>,
     outbound: Outbound,
+    /// Streams whose senders are to be told when no more than so many messages wait in them.
+    thirsty: Vec<(u32, u32)>,
     io_waker: Option<Waker>,
     last_write: Time,
     unwritten: usize,
@@ -144,6 +146,7 @@ impl Peer {
                 handshakes: Vec::new(),
                 feeds: BTreeMap::new(),
                 outbound: Outbound::default(),
+                thirsty: Vec::new(),
                 io_waker: None,
                 last_write: Time(0),
                 unwritten: 0,

@@ -1,7 +1,7 @@
 //! A replicated state machine: every member applies the same commands in the same order, a newcomer
 //! starts from a snapshot, and whoever submits a command gets its own result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -109,7 +109,14 @@ impl GroupBuilder {
 
 /// Applies what is delivered, until the membership is over.
 async fn follow<R: Replica>(group: Arc<RawGroup>, inner: Arc<Mutex<Inner<R>>>) {
-    while let Ok(event) = std::future::poll_fn(|cx| group.poll_event(cx)).await {
+    let mut events = VecDeque::new();
+    loop {
+        if events.is_empty()
+            && std::future::poll_fn(|cx| group.poll_events(&mut events, cx)).await.is_err()
+        {
+            break;
+        }
+        let Some(event) = events.pop_front() else { continue };
         let mut inner = locked(&inner);
         match event {
             RawGroupEvent::Message(message) => {

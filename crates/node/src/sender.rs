@@ -177,6 +177,22 @@ impl RawSender {
         self.shared.outlet.refusal()
     }
 
+    /// Messages that have not left.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.shared.peer.lock().link.waiting(self.shared.stream)
+    }
+
+    /// Whether more than `limit` messages have not left; `waker` is then woken when they have.
+    pub(crate) fn is_fuller_than(&self, limit: u32, waker: &Waker) -> bool {
+        let mut state = self.shared.peer.lock();
+        let is_fuller = state.link.waiting(self.shared.stream) > limit;
+        if is_fuller {
+            self.shared.outlet.register(waker);
+            state.wake_below(self.shared.stream, limit);
+        }
+        is_fuller
+    }
+
     pub(crate) fn register(&self, waker: &Waker) {
         self.shared.outlet.register(waker);
     }

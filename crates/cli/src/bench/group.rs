@@ -270,7 +270,7 @@ fn flood(sender: &GroupSender, size: usize, rate: Option<f64>, duration: Duratio
 fn follow(group: &mut RawGroup, senders: usize) -> Result<Seen, Trouble> {
     let (mut messages, mut order, mut ended) = (0u64, 0xcbf2_9ce4_8422_2325u64, 0);
     let (mut first, mut last) = (0, 0);
-    let mut names: BTreeMap<String, u64> = BTreeMap::new();
+    let mut names: BTreeMap<std::sync::Arc<str>, u64> = BTreeMap::new();
     let mut times = Vec::new();
     while ended < senders {
         let event = match group.event().timeout(PATIENCE).wait() {

@@ -94,7 +94,7 @@ impl Printer {
                 let mut fields = vec![
                     ("event", json!("message")),
                     ("view", json!(message.view)),
-                    ("from", json!(message.from)),
+                    ("from", json!(*message.from)),
                     ("seq", json!(message.number)),
                 ];
                 fields.extend(message.position.map(|position| ("position", json!(position))));

@@ -444,7 +444,7 @@ pub(super) fn is_possible(view: &View, proposal: &Proposal) -> bool {
         && proposal.cut.runs.iter().all(|run| usize::from(run.rank) < members)
 }
 
-fn ranks(view: &View, bits: u64) -> Vec<To> {
+pub(super) fn ranks(view: &View, bits: u64) -> Vec<To> {
     let members = view.members.iter().enumerate();
     members
         .filter(|(rank, _)| bits & bit(*rank) != 0)

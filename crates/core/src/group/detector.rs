@@ -53,6 +53,15 @@ pub(super) fn all(members: usize) -> u64 {
     if members >= 64 { u64::MAX } else { bit(members) - 1 }
 }
 
+/// The ranks whose bits are set.
+pub(super) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let rank = set.trailing_zeros() as usize;
+        set &= set.checked_sub(1)?;
+        Some(rank)
+    })
+}
+
 impl Detector {
     pub(super) fn new(now: Time, timers: GroupTimers, me: usize, members: usize) -> Self {
         let peer = Peer {

@@ -272,7 +272,7 @@ impl Group {
         self.announce(out);
         if self.config.has_state {
             let position = self.ledger.0.position;
-            let bytes = out.store(|arena| arena.extend_from_slice(&state));
+            let bytes = out.keep(&state);
             out.push(GroupOutput::State { bytes, position });
         }
         Ok(())

@@ -48,6 +48,14 @@ pub enum Input<'a> {
         /// What.
         state: LinkState,
     },
+    /// Whether the way to a node is full: then nothing but repairs, view changes and signs of life
+    /// is sent to it, and it gets the rest once this is taken back.
+    Full {
+        /// The node.
+        node: u128,
+        /// Whether.
+        is_full: bool,
+    },
     /// The application's answer to `SnapshotWanted`.
     Snapshot {
         /// The view that was named.

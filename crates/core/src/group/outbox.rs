@@ -3,11 +3,20 @@
 
 use tidings_wire::group::{Member, MemberId, View};
 
-/// Bytes in the outbox's arena.
+/// Bytes in one of the outbox's arenas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u32,
     len: u32,
+    is_body: bool,
+}
+
+impl Span {
+    /// Where a delivered body lies in what [`GroupOutbox::take_bodies`] gives.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
 }
 
 /// Where a packet goes.
@@ -120,32 +129,53 @@ pub enum GroupOutput {
 pub struct GroupOutbox {
     /// What happened, in order.
     pub outputs: Vec<GroupOutput>,
-    arena: Vec<u8>,
+    packets: Vec<u8>,
+    bodies: Vec<u8>,
 }
 
 impl GroupOutbox {
     /// Forgets everything and keeps the memory, up to a megabyte of it.
     pub fn clear(&mut self) {
         self.outputs.clear();
-        self.arena.clear();
-        self.arena.shrink_to(1 << 20);
+        for arena in [&mut self.packets, &mut self.bodies] {
+            arena.clear();
+            arena.shrink_to(1 << 20);
+        }
     }
 
     /// The bytes of a span.
     #[must_use]
     pub fn bytes(&self, span: Span) -> &[u8] {
-        let (start, len) = (span.start as usize, span.len as usize);
-        self.arena.get(start..start + len).unwrap_or_default()
+        let arena = if span.is_body { &self.bodies } else { &self.packets };
+        arena.get(span.range()).unwrap_or_default()
+    }
+
+    /// All that is delivered, for a caller that keeps it without a copy: [`Span::range`] says where
+    /// each body lies.
+    pub fn take_bodies(&mut self) -> Vec<u8> {
+        if self.bodies.len() < self.bodies.capacity() / 2 {
+            return self.bodies.as_slice().to_vec(); // no more memory than they need
+        }
+        let next = Vec::with_capacity(self.bodies.len().min(1 << 20));
+        std::mem::replace(&mut self.bodies, next)
     }
 
     pub(crate) fn push(&mut self, output: GroupOutput) {
         self.outputs.push(output);
     }
 
-    /// Writes bytes to the arena; `write` appends to it and to nothing else.
-    pub(crate) fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
-        let start = self.arena.len();
-        write(&mut self.arena);
-        Span { start: start as u32, len: (self.arena.len() - start) as u32 }
+    /// Keeps a body, or a state.
+    pub(crate) fn keep(&mut self, body: &[u8]) -> Span {
+        let start = self.bodies.len() as u32;
+        self.bodies.extend_from_slice(body);
+        Span { start, len: body.len() as u32, is_body: true }
+    }
+
+    /// Builds a packet; `write` appends to the arena and does nothing else.
+    pub(crate) fn build(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.packets.len();
+        write(&mut self.packets);
+        let len = (self.packets.len() - start) as u32;
+        Span { start: start as u32, len, is_body: false }
     }
 }

@@ -108,6 +108,11 @@ impl Group {
                 if self.config.reliability == Reliability::BestEffort {
                     return Err(Refused::Malformed);
                 }
+                if usize::from(origin) == rank
+                    && let Some(lane) = tenure.store.lanes.get_mut(rank)
+                {
+                    lane.told = lane.told.max(first.saturating_sub(1));
+                }
                 let data = (first, count, records);
                 tenure.receive(now, usize::from(origin), data, &self.config, is_ready);
                 Ok(())
@@ -120,7 +125,7 @@ impl Group {
                 for (record, number) in records.zip(first..) {
                     let is_new = tenure.receive_loose(rank, number, self.config.order);
                     if is_new && may_deliver {
-                        let bytes = out.store(|arena| arena.extend_from_slice(record.body));
+                        let bytes = out.keep(record.body);
                         let (view, from) = (tenure.view.id, rank as u8);
                         out.push(GroupOutput::Deliver { view, from, number, position: 0, bytes });
                     }

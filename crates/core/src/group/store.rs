@@ -20,6 +20,9 @@ pub(super) struct Lane {
     early_bytes: usize,
     /// The highest number that anyone was heard to have.
     pub(super) known: u64,
+    /// The highest number that the sender itself has said to have sent here: what is missing below
+    /// is lost, because packets of one node do not overtake each other.
+    pub(super) told: u64,
 }
 
 impl Lane {
@@ -87,6 +90,11 @@ impl Lane {
             }
         }
         self.held() > held_before || self.early.len() > early_before
+    }
+
+    /// Whether the next record was certainly lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.told > self.held() || !self.early.is_empty()
     }
 
     /// The last record that is no longer kept.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tidings_wire::group::{Acked, Kept, Records, Runs, Span as Range, View, push_record};
+use tidings_wire::group::{Acked, Records, Runs, Span as Range, View, push_record};
 
 use super::acks::Acks;
 use super::config::{GroupConfig, GroupOrder, Reliability};
@@ -46,6 +46,13 @@ impl Casting {
     }
 }
 
+/// How far a member was sent what is this member's to send: its own messages, and the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) number: u64,
+    pub(super) place: u64,
+}
+
 /// See the file's first line.
 #[derive(Debug)]
 pub(super) struct Tenure {
@@ -67,10 +74,8 @@ pub(super) struct Tenure {
     pub(super) loose: Vec<u8>,
     pub(super) loose_count: u32,
     seen: Vec<(u64, u128)>,
-    /// The last own number that was sent.
-    pub(super) transmitted: u64,
-    /// New places in the order, to be sent: the first, and the runs.
-    pub(super) placed: (u64, Vec<Kept>),
+    /// By rank: what was sent to whom.
+    pub(super) sent: Vec<Sent>,
     pub(super) ack_at: Option<Time>,
     pub(super) question_at: Option<Time>,
     question_gap: u32,
@@ -102,8 +107,7 @@ impl Tenure {
             loose: Vec::new(),
             loose_count: 0,
             seen: vec![(0, 0); members],
-            transmitted: 0,
-            placed: (0, Vec::new()),
+            sent: vec![Sent::default(); members],
             ack_at: None,
             question_at: None,
             question_gap: 0,
@@ -122,8 +126,19 @@ impl Tenure {
         config.order == GroupOrder::Total && self.rank == 0
     }
 
+    /// All that this member has to send.
+    pub(super) fn end(&self, config: &GroupConfig) -> Sent {
+        let place = if self.is_sequencer(config) { self.order.total.last() } else { 0 };
+        Sent { number: self.store.held(self.rank), place }
+    }
+
     /// Whether this member's next record still fits its window.
     fn has_room(&self, config: &GroupConfig) -> bool {
+        self.has_room_within(u64::from(config.window), config.window_bytes as u64)
+    }
+
+    /// The same for a smaller window.
+    fn has_room_within(&self, window: u64, window_bytes: u64) -> bool {
         if sabotage::is(118) {
             return true;
         }
@@ -131,8 +146,14 @@ impl Tenure {
         let delivered = self.order.delivered[self.rank];
         let stable = self.acks.stable(self.rank, self.rank).min(delivered);
         let lane = &self.store.lanes[self.rank];
-        lane.held() - stable < u64::from(config.window)
-            && lane.bytes_after(stable) < config.window_bytes as u64
+        lane.held() - stable < window && lane.bytes_after(stable) < window_bytes
+    }
+
+    /// Whether there is room for so many messages that it is worth a wake-up.
+    pub(super) fn has_ample_room(&self, config: &GroupConfig) -> bool {
+        let (window, bytes) = (u64::from(config.window), config.window_bytes as u64);
+        config.reliability == Reliability::BestEffort
+            || self.has_room_within(window.div_ceil(2), bytes.div_ceil(2))
     }
 
     /// Whether a message of the application can be taken now, as far as the window is concerned.
@@ -205,9 +226,8 @@ impl Tenure {
         }
         let (first, count, records) = data;
         let lane = &mut self.store.lanes[sender];
-        if sabotage::is(107) && self.rank == 0 && first <= lane.held() && self.placed.1.is_empty() {
-            self.placed.0 = self.order.total.last() + 1;
-            self.order.total.order_again(sender, first, &mut self.placed.1);
+        if sabotage::is(107) && self.rank == 0 && first <= lane.held() {
+            self.order.total.order_again(sender, first);
         }
         let is_new = lane.accept(first, count, records, limit, 2 * config.window_bytes);
         if is_new {
@@ -254,13 +274,21 @@ impl Tenure {
         for (lane, held) in self.store.lanes.iter_mut().zip(acked.held.iter()) {
             lane.known = lane.known.max(held);
         }
+        if let (Some(lane), Some(held)) =
+            (self.store.lanes.get_mut(rank), acked.held.iter().nth(rank))
+        {
+            lane.told = lane.told.max(held);
+        }
         self.order.total.heard(acked.order);
+        if rank == 0 {
+            self.order.total.told(acked.order);
+        }
         if acked.is_question {
             self.owe_ack(now, now);
         }
     }
 
-    fn owe_ack(&mut self, now: Time, at: Time) {
+    pub(super) fn owe_ack(&mut self, now: Time, at: Time) {
         self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)).max(now));
     }
 
@@ -277,10 +305,7 @@ impl Tenure {
             return;
         }
         if self.is_sequencer(config) && may_deliver {
-            let first = self.order.total.order(&self.store, &mut self.placed.1);
-            if self.placed.0 == 0 && !self.placed.1.is_empty() {
-                self.placed.0 = first;
-            }
+            self.order.total.order(&self.store);
         }
         self.order.advance_ready(&self.store);
         let (last, ready) = (self.order.total.last(), self.order.total.ready());
@@ -328,7 +353,7 @@ impl Tenure {
         let is_total = config.order == GroupOrder::Total;
         let crc = tidings_wire::group::crc32c(body);
         let (number, position) = ledger.enter(next.rank, crc, is_total);
-        let bytes = out.store(|arena| arena.extend_from_slice(body));
+        let bytes = out.keep(body);
         let view = self.view.id;
         out.push(GroupOutput::Deliver { view, from: next.rank as u8, number, position, bytes });
         *assembly = Vec::new();

@@ -28,6 +28,7 @@ pub(super) struct Total {
     first_place: u64,  // places forgotten
     last: u64,         // the last place known without a gap
     last_known: u64,   // the last place that anyone was heard to know
+    told: u64,         // the last place that the sequencer has said to have sent here
     ordered: Vec<u64>, // by rank: the last message that has a place
     early: BTreeMap<u64, Vec<Kept>>,
     ready: Cursor,
@@ -52,6 +53,16 @@ impl Total {
         self.last_known = self.last_known.max(last);
     }
 
+    /// The sequencer says that it has sent places up to here.
+    pub(super) fn told(&mut self, last: u64) {
+        self.told = self.told.max(last);
+    }
+
+    /// Whether the next place was certainly lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.told > self.last || !self.early.is_empty()
+    }
+
     /// The last place up to which the messages are here too.
     pub(super) fn ready(&self) -> u64 {
         self.ready.place
@@ -62,26 +73,21 @@ impl Total {
         self.ordered.clone()
     }
 
-    /// Gives places to all messages that have none: the sequencer's work. The new runs go to `new`.
-    pub(super) fn order(&mut self, store: &Store, new: &mut Vec<Kept>) -> u64 {
-        let first = self.last + 1;
+    /// Gives places to all messages that have none: the sequencer's work.
+    pub(super) fn order(&mut self, store: &Store) {
         for rank in 0..self.ordered.len() {
             let (from, to) = (self.ordered[rank] + 1, store.held(rank));
             if from <= to && self.runs.len() < RUNS_OPEN_MAX {
                 let count = u32::try_from(to + 1 - from).unwrap_or(u32::MAX);
                 let run = Kept { rank: rank as u8, count, first: from };
                 self.append(run);
-                new.push(run);
             }
         }
-        first
     }
 
     /// Mutant 107's work: gives a message a second place.
-    pub(super) fn order_again(&mut self, rank: usize, number: u64, new: &mut Vec<Kept>) {
-        let run = Kept { rank: rank as u8, count: 1, first: number };
-        self.append(run);
-        new.push(run);
+    pub(super) fn order_again(&mut self, rank: usize, number: u64) {
+        self.append(Kept { rank: rank as u8, count: 1, first: number });
     }
 
     /// Learns runs from place `first` on. False: they contradict what is known, nothing was learnt.
@@ -233,11 +239,16 @@ impl Total {
         (self.first_place + 1, self.runs.iter().copied().collect())
     }
 
-    /// The runs of the places `first` to `last`, as far as they are kept.
+    /// The runs of the places `first` to `last`, as far as they are kept and not too many.
     pub(super) fn runs_between(&self, first: u64, last: u64, out: &mut Vec<Kept>) -> u64 {
         let first = first.max(self.first_place + 1);
-        let mut place = self.first_place + 1;
-        for run in &self.runs {
+        // What is asked for is near the end.
+        let (mut at, mut place) = (self.runs.len(), self.last + 1);
+        while at > 0 && place > first {
+            at -= 1;
+            place -= u64::from(self.runs[at].count);
+        }
+        for run in self.runs.range(at..) {
             let end = place + u64::from(run.count) - 1;
             let (from, to) = (place.max(first), end.min(last));
             if from <= to && out.len() < RUNS_OPEN_MAX {

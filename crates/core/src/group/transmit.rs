@@ -5,13 +5,19 @@ use tidings_wire::group::{
     Acked, Counts, Frame, Header, Kept, ORDER_RANK, Ranges, Records, Runs, Span as Range, Writer,
 };
 
-use super::change::others;
-use super::detector::all;
-use super::{Group, GroupOrder, GroupOutbox, GroupOutput, Reliability, Span, Tenure, To, bit};
+use super::change::ranks;
+use super::detector::{all, bits};
+use super::tenure::Sent;
+use super::{
+    Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Member, Reliability, Span, Tenure, To,
+    bit,
+};
 use crate::Time;
 
 /// Bytes of repairs for one member in one transmission; the rest it asks for again.
 const REPAIR_MAX: usize = 256 << 10;
+/// Bytes in one transmission for a member that could not take them when the others did.
+const CATCH_UP: usize = 256 << 10;
 
 impl Group {
     /// Builds the packets that are due, and delivers this member's own casts where nothing else has
@@ -61,6 +67,9 @@ impl Group {
         let own = self.header();
         let mut sent = 0;
         for (node, view, range) in std::mem::take(&mut self.owed) {
+            if self.full.contains(&node) {
+                continue; // it asks again
+            }
             let is_current = view == own.view;
             let store = match (&self.tenure, &self.archive) {
                 (Some(tenure), _) if is_current => &tenure.store,
@@ -131,6 +140,14 @@ impl Group {
         }
         let Tenure { repair, acks, synod, view, detector, rank: me, .. } = tenure;
         let hears = detector.reach(now) & !bit(*me);
+        let (store, total) = (&tenure.store, &tenure.order.total);
+        let is_lost = |range: &Range| {
+            synod.wanted().is_some()
+                || match store.lanes.get(usize::from(range.rank)) {
+                    Some(lane) => lane.is_lost(),
+                    None => total.is_lost(),
+                }
+        };
         let holders = |range: &Range| {
             let sender = usize::from(range.rank);
             let has = |rank: usize| match synod.wanted() {
@@ -150,7 +167,8 @@ impl Group {
                 known
             }
         };
-        repair.due(now, self.config.timers.repair, &sums.missing, holders, &mut sums.asks);
+        let pause = self.config.timers.repair;
+        repair.due(now, pause, &sums.missing, is_lost, holders, &mut sums.asks);
         for rank in 0..view.members.len() {
             sums.bytes.clear();
             for (_, range) in sums.asks.iter().filter(|(target, _)| *target == rank) {
@@ -166,94 +184,162 @@ impl Group {
         }
     }
 
-    /// What all others get: messages, places, what this member has, a sign of life.
+    /// What all others get: messages, places, what this member has, a sign of life. Who could not
+    /// take all of it so far gets what it lacks first.
     fn multicast(&mut self, now: Time, out: &mut GroupOutbox) {
         let header = self.header();
         let is_ready = self.newcomer.is_none();
         let is_leaving = self.is_leaving;
         let (config, sent) = (self.config, self.sent);
         let Some(tenure) = &mut self.tenure else { return };
-        let to = others(&tenure.view, tenure.rank);
+        let others = all(tenure.view.members.len()) & !bit(tenure.rank);
+        let full = self.full.iter().filter_map(|node| tenure.view.rank_of_node(*node));
+        let full = full.fold(0, |bits, rank| bits | bit(rank)) & others;
         let is_wedged = tenure.synod.is_wedged();
         if is_wedged {
             tenure.ack_at = None; // it has promised: what it has is reported there
         }
-        let beats = now >= tenure.beat_at;
-        let asks = tenure.question(now, &config);
-        let is_due = tenure.ack_at.is_some_and(|at| now >= at);
-        if to.is_empty() {
+        if others == 0 {
             tenure.acked();
-            tenure.transmitted = tenure.store.held(tenure.rank);
-            tenure.placed = (0, Vec::new());
+            tenure.sent[tenure.rank] = tenure.end(&config);
             tenure.loose.clear();
             tenure.loose_count = 0;
             tenure.beat_at = now.after(config.timers.heartbeat);
             return;
         }
-        let has_data = !is_wedged && tenure.transmitted < tenure.store.held(tenure.rank);
-        let has_order = !is_wedged && !tenure.placed.1.is_empty();
+        let beats = now >= tenure.beat_at;
+        let asks = tenure.question(now, &config);
+        let mut abreast = others & !full;
+        let (from, end) = (tenure.sent[tenure.rank], tenure.end(&config));
         if !is_wedged {
-            send_loose(tenure, header, &to, sent, out);
+            send_loose(tenure, header, &ranks(&tenure.view, others), sent, out);
+            abreast = catch_up(now, tenure, header, &config, abreast, out);
         }
+        let has_news = !is_wedged && abreast != 0 && end != from;
+        let is_due = tenure.ack_at.is_some_and(|at| now >= at);
         // An ack that would have been due later rides along.
-        let rides = (has_data || has_order) && tenure.ack_at.is_some();
-        let acks = !is_wedged && (is_due || beats || asks || rides);
-        let last = has_data.then(|| send_data(tenure, header, config.packet, &to, out));
-        if !(has_data || has_order || acks || beats) {
-            return;
+        let rides = has_news && tenure.ack_at.is_some();
+        let acks = !is_wedged && abreast != 0 && (is_due || beats || asks || rides);
+        if has_news || acks || (beats && abreast != 0) {
+            let to = ranks(&tenure.view, abreast);
+            let span = send_news(tenure, header, config.packet, (from, end), &to, out, |packet| {
+                if acks {
+                    push_ack(packet, tenure, asks);
+                }
+                if beats {
+                    push_beat(packet, tenure, now, is_ready, is_leaving);
+                }
+            });
+            send(out, &to, span);
         }
-        let span = packet(out, header, |packet| {
-            if let Some((first, last)) = last
-                && let Some(bytes) = tenure.store.lanes[tenure.rank].slice(first, last)
-            {
-                push_data(packet, tenure.rank as u8, first, last, bytes);
-            }
-            if has_order {
-                push_order(packet, tenure.placed.0, &tenure.placed.1);
-            }
-            if acks {
-                push_ack(packet, tenure, asks);
-            }
-            if beats {
-                push_beat(packet, tenure, now, is_ready, is_leaving);
-            }
-        });
-        send(out, &to, span);
-        if has_order {
-            tenure.placed = (0, Vec::new());
+        if beats && abreast != others {
+            let span =
+                packet(out, header, |packet| push_beat(packet, tenure, now, is_ready, is_leaving));
+            send(out, &ranks(&tenure.view, others & !abreast), span);
         }
-        if acks {
-            tenure.acked();
+        if has_news {
+            tenure.sent[tenure.rank] = end;
+            for rank in bits(abreast) {
+                tenure.sent[rank] = end;
+            }
+        }
+        if acks || abreast == 0 {
+            tenure.acked(); // who is not abreast is told when it is
         }
         if beats {
             tenure.beat_at = now.after(config.timers.heartbeat);
         }
     }
+
+    /// Whether some member that is not full lacks what this one has to send: transmit again.
+    #[must_use]
+    pub fn has_rest(&self) -> bool {
+        let Some(tenure) = self.tenure.as_ref().filter(|tenure| !tenure.synod.is_wedged()) else {
+            return false;
+        };
+        let members = tenure.view.members.iter().zip(&tenure.sent);
+        let lacks = |(member, sent): (&Member, &Sent)| {
+            *sent != tenure.sent[tenure.rank] && !self.full.contains(&member.id.node)
+        };
+        members.into_iter().any(lacks)
+    }
 }
 
-/// Sends new messages but for the last packet of them: the first and last number of what is left
-/// for it, on which order and acks may ride.
-fn send_data(
+/// Brings members that lack some of what the others were sent nearer to them, a piece each. Those
+/// that lack nothing then.
+fn catch_up(
+    now: Time,
     tenure: &mut Tenure,
     header: Header,
+    config: &GroupConfig,
+    members: u64,
+    out: &mut GroupOutbox,
+) -> u64 {
+    let front = tenure.sent[tenure.rank];
+    let mut abreast = 0;
+    for rank in bits(members) {
+        let lane = &tenure.store.lanes[tenure.rank];
+        let mut from = tenure.sent[rank];
+        // It may have got some of it from others, and it may be forgotten here.
+        from.number = from.number.max(lane.forgotten()).min(front.number);
+        if from != front {
+            let to = [To::Node(tenure.view.members[rank].id.node)];
+            let mut end = front;
+            if from.number < front.number {
+                end.number = lane.fitting(from.number + 1, CATCH_UP).min(front.number);
+            }
+            let span = send_news(tenure, header, config.packet, (from, end), &to, out, |_| {});
+            send(out, &to, span);
+            from = end;
+            if end == front {
+                tenure.owe_ack(now, now); // it was told of none meanwhile
+            }
+        }
+        tenure.sent[rank] = from;
+        if from == front {
+            abreast |= bit(rank);
+        }
+    }
+    abreast
+}
+
+/// Sends what lies between two points, but for the last packet of it, which `more` is added to and
+/// which is still to be sent.
+fn send_news(
+    tenure: &Tenure,
+    header: Header,
     packet_len: usize,
+    (from, end): (Sent, Sent),
     to: &[To],
     out: &mut GroupOutbox,
-) -> (u64, u64) {
+    more: impl FnOnce(&mut Writer<'_>),
+) -> Span {
     let lane = &tenure.store.lanes[tenure.rank];
     let rank = tenure.rank as u8;
-    let mut first = tenure.transmitted + 1;
-    tenure.transmitted = lane.held();
-    loop {
-        let end = lane.fitting(first, packet_len);
-        if end >= lane.held() {
-            return (first, end);
+    let mut first = from.number + 1;
+    let mut last = None;
+    while first <= end.number {
+        let fits = lane.fitting(first, packet_len).min(end.number);
+        if fits == end.number {
+            last = lane.slice(first, fits);
+            break;
         }
-        let Some(bytes) = lane.slice(first, end) else { return (first, end) };
-        let span = packet(out, header, |packet| push_data(packet, rank, first, end, bytes));
+        let Some(bytes) = lane.slice(first, fits) else { break };
+        let span = packet(out, header, |packet| push_data(packet, rank, first, fits, bytes));
         send(out, to, span);
-        first = end + 1;
+        first = fits + 1;
     }
+    packet(out, header, |packet| {
+        if let Some(bytes) = last {
+            push_data(packet, rank, first, end.number, bytes);
+        }
+        if from.place < end.place {
+            let mut runs = Vec::new();
+            let first = tenure.order.total.runs_between(from.place + 1, end.place, &mut runs);
+            push_order(packet, first, &runs);
+        }
+        more(packet);
+    })
 }
 
 /// Sends the messages of a best-effort group.
@@ -319,7 +405,7 @@ fn push_beat(
 
 /// Builds one packet in the outbox.
 fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
-    out.store(|arena| {
+    out.build(|arena| {
         let mut packet = Writer::begin(arena, header);
         write(&mut packet);
         packet.finish();

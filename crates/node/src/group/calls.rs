@@ -1,5 +1,6 @@
 //! What the application asks of its membership, and how it waits.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -7,9 +8,12 @@ use tidings_core::Stage;
 use tidings_core::group::{Input, Refused};
 
 use super::event::RawGroupEvent;
-use super::membership::{BURST_GAP, EVENTS_BYTES_MAX, EVENTS_MAX, End, Membership};
+use super::membership::{BURST_GAP, EVENTS_BYTES_MAX, EVENTS_MAX, End, Membership, register};
 use crate::error::GroupError;
 use crate::status::GroupStatus;
+
+/// Events that the application's handle takes at once.
+const EVENTS_TAKEN: usize = 256;
 
 impl Membership {
     /// Multicasts; the message's number, or `None` if it has to wait.
@@ -37,7 +41,7 @@ impl Membership {
         if let Some(number) = self.cast(body)? {
             return Ok(Some(number));
         }
-        self.register(cx);
+        register(&mut self.lock().waiters.room, cx.waker());
         self.rearm.notify_one(); // what was gathered must go out, or there is never room
         self.cast(body)
     }
@@ -49,8 +53,8 @@ impl Membership {
         until: Stage,
         cx: &Context<'_>,
     ) -> Result<Option<Stage>, GroupError> {
-        self.register(cx);
-        let inner = self.lock();
+        let mut inner = self.lock();
+        register(&mut inner.waiters.news, cx.waker());
         let is_reached = match until {
             Stage::Delivered => inner.delivered >= number,
             Stage::Uniform => inner.uniform >= number,
@@ -72,20 +76,16 @@ impl Membership {
         }
     }
 
-    fn register(&self, cx: &Context<'_>) {
+    /// The next events; false: none yet. An error: there will be none.
+    pub fn take_events(&self, into: &mut VecDeque<RawGroupEvent>) -> Result<bool, GroupError> {
         let mut inner = self.lock();
-        if !inner.wakers.iter().any(|known| known.will_wake(cx.waker())) {
-            inner.wakers.push(cx.waker().clone());
+        if inner.events.is_empty() {
+            return if inner.end.is_some() { Err(GroupError::Ended) } else { Ok(false) };
         }
-    }
-
-    /// The next event. An error: there will be none.
-    pub fn take_event(&self) -> Result<Option<RawGroupEvent>, GroupError> {
-        let mut inner = self.lock();
-        let Some(event) = inner.events.pop_front() else {
-            return if inner.end.is_some() { Err(GroupError::Ended) } else { Ok(None) };
-        };
-        inner.events_bytes -= event.weight();
+        let count = inner.events.len().min(EVENTS_TAKEN);
+        let mut weight = 0;
+        into.extend(inner.events.drain(..count).inspect(|event| weight += event.weight()));
+        inner.events_bytes -= weight;
         let is_free =
             inner.events.len() <= EVENTS_MAX / 2 && inner.events_bytes <= EVENTS_BYTES_MAX / 2;
         if inner.is_held && is_free {
@@ -94,15 +94,20 @@ impl Membership {
             let _ = self.turn(&mut inner, now, Input::Hold(false));
             self.rearm.notify_one();
         }
-        Ok(Some(event))
+        Ok(true)
     }
 
-    pub fn poll_event(&self, cx: &Context<'_>) -> Result<Option<RawGroupEvent>, GroupError> {
-        if let Some(event) = self.take_event()? {
-            return Ok(Some(event));
+    /// The same, and whoever has to wait is woken when there are some.
+    pub fn poll_events(
+        &self,
+        into: &mut VecDeque<RawGroupEvent>,
+        cx: &Context<'_>,
+    ) -> Result<bool, GroupError> {
+        if self.take_events(into)? {
+            return Ok(true);
         }
-        self.register(cx);
-        self.take_event()
+        register(&mut self.lock().waiters.events, cx.waker());
+        self.take_events(into)
     }
 
     pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
@@ -152,8 +157,8 @@ impl Membership {
     /// Until the first view, or the group's refusal.
     pub async fn entered(&self) -> Result<(), GroupError> {
         std::future::poll_fn(|cx| {
-            self.register(cx);
-            let inner = self.lock();
+            let mut inner = self.lock();
+            register(&mut inner.waiters.news, cx.waker());
             match (&inner.view, &inner.end) {
                 (Some(_), _) => Poll::Ready(Ok(())),
                 (None, Some(_)) => Poll::Ready(Err(inner.ended())),
@@ -216,8 +221,9 @@ impl Membership {
     pub async fn leave(&self, timeout: Duration) -> Result<(), GroupError> {
         self.ask(Input::Leave, 0)?;
         let left = std::future::poll_fn(|cx| {
-            self.register(cx);
-            if self.lock().end.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            let mut inner = self.lock();
+            register(&mut inner.waiters.news, cx.waker());
+            if inner.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
             () = left => Ok(()),

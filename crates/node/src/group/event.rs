@@ -1,5 +1,7 @@
 //! What a member sees, in the order in which it sees it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 /// A view, as this member installed it.
@@ -36,7 +38,7 @@ pub struct GroupMessage {
     /// The view in which it was sent and is delivered.
     pub view: u64,
     /// The name of the member that sent it.
-    pub from: String,
+    pub from: Arc<str>,
     /// The sender's number for it, from 1.
     pub number: u64,
     /// Its place in the total order since the founding, from 1; `None` without total order.

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tidings_core::group::{
     Group, GroupOutbox, GroupOutput, Input, LinkState, Refused, Span, To, View,
 };
@@ -24,9 +26,13 @@ use crate::sender::RawSender;
 /// Events that may wait for the application, and their bytes; then nothing more is delivered to it.
 pub(super) const EVENTS_MAX: usize = 65_536;
 pub(super) const EVENTS_BYTES_MAX: usize = 64 << 20;
-/// Packets that may wait for a connection. The group repairs what is dropped.
+/// Packets that may wait for a connection. The group stops long before, at `PACKETS_FULL`: only
+/// signs of life and view changes for a node that takes none ever come so far.
 const PACKETS_MAX: u32 = 1024;
-const PACKETS_BYTES_MAX: u64 = 16 << 20;
+const PACKETS_BYTES_MAX: u64 = 64 << 20;
+/// With so many packets waiting the way to a node is full, and with so many free again.
+const PACKETS_FULL: u32 = 16;
+const PACKETS_FREE: u32 = 4;
 /// A turn that transmitted this recently means a burst: the next multicast waits for company.
 pub(super) const BURST_GAP: Duration = Duration::from_micros(50);
 
@@ -39,6 +45,16 @@ pub(crate) struct Membership {
     inner: Mutex<Inner>,
     /// Wakes the task: something is to be transmitted, or a deadline is nearer.
     pub rearm: Notify,
+    /// A way that was full may be free.
+    pub(super) has_room: AtomicBool,
+}
+
+/// Wakes the task when a way has room again.
+impl Wake for Membership {
+    fn wake(self: Arc<Self>) {
+        self.has_room.store(true, Ordering::Release);
+        self.rearm.notify_one();
+    }
 }
 
 /// What the lock guards.
@@ -48,13 +64,18 @@ pub(crate) struct Inner {
     pub(super) out: GroupOutbox,
     pub(super) outlets: BTreeMap<To, Option<RawSender>>,
     pub(super) links: BTreeMap<u128, LinkState>,
+    /// Ways with as much waiting on them as they should.
+    pub(super) full: Vec<u128>,
     /// The view that was installed last.
     pub view: Option<GroupView>,
     pub(super) installed: View,
+    /// The names of its members, by rank.
+    pub(super) names: Vec<Arc<str>>,
     pub(super) events: VecDeque<RawGroupEvent>,
     pub(super) events_bytes: usize,
     pub(super) is_held: bool,
-    pub(super) wakers: Vec<Waker>,
+    pub(super) waiters: Waiters,
+    pub(super) has_news: bool,
     pub(super) delivered: u64,
     pub(super) uniform: u64,
     pub(super) unconfirmed: Vec<u64>,
@@ -80,12 +101,15 @@ impl Membership {
             out: GroupOutbox::default(),
             outlets: BTreeMap::new(),
             links: BTreeMap::new(),
+            full: Vec::new(),
             view: None,
             installed: View::default(),
+            names: Vec::new(),
             events: VecDeque::new(),
             events_bytes: 0,
             is_held: false,
-            wakers: Vec::new(),
+            waiters: Waiters::default(),
+            has_news: false,
             delivered: 0,
             uniform: 0,
             unconfirmed: Vec::new(),
@@ -96,7 +120,7 @@ impl Membership {
             abandoned_at: None,
         };
         let (hub, inner) = (hub.clone(), Mutex::new(inner));
-        Arc::new(Self { hub, name, contacts, inner, rearm: Notify::new() })
+        Arc::new(Self { hub, name, contacts, inner, rearm: Notify::new(), has_room: AtomicBool::new(false) })
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -125,13 +149,19 @@ impl Membership {
 
     /// Does what is due and writes what is to be written. True once the membership is over and its
     /// last packets are on their way.
-    pub fn settle(&self) -> bool {
+    pub fn settle(self: &Arc<Self>) -> bool {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
+        if self.has_room.swap(false, Ordering::AcqRel) {
+            self.look_at_full(&mut inner, now);
+        }
         if inner.group.deadline().is_some_and(|deadline| deadline <= now) {
             let _ = self.turn(&mut inner, now, Input::Tick);
         }
         self.transmit(&mut inner, now);
+        while inner.group.has_rest() {
+            self.transmit(&mut inner, now);
+        }
         wake(&mut inner);
         let is_left_alone = inner.abandoned_at.is_some_and(|at| at <= now);
         inner.end.is_some() || is_left_alone
@@ -154,6 +184,19 @@ impl Membership {
         for (node, state) in news {
             inner.links.insert(node, state);
             let _ = self.turn(&mut inner, now, Input::Link { node, state });
+        }
+    }
+
+    /// Which of the full ways have room again; the others wake the task when they do.
+    fn look_at_full(self: &Arc<Self>, inner: &mut Inner, now: Time) {
+        let waker = Waker::from(self.clone());
+        for node in std::mem::take(&mut inner.full) {
+            let tx = inner.outlets.get(&To::Node(node)).and_then(Option::as_ref);
+            if tx.is_some_and(|tx| tx.is_fuller_than(PACKETS_FREE, &waker)) {
+                inner.full.push(node);
+            } else {
+                let _ = self.turn(inner, now, Input::Full { node, is_full: false });
+            }
         }
     }
 
@@ -180,6 +223,7 @@ impl Membership {
             return;
         }
         let mut outputs = std::mem::take(&mut inner.out.outputs);
+        let bodies = Bytes::from(inner.out.take_bodies());
         let mut used = Vec::new();
         for output in outputs.drain(..) {
             match output {
@@ -188,14 +232,22 @@ impl Membership {
                         used.push(to);
                     }
                 }
-                other => self.notice(inner, other),
+                other => self.notice(inner, other, &bodies),
             }
         }
         inner.out.clear();
         inner.out.outputs = outputs; // its memory
         for to in used {
-            if let Some(Some(tx)) = inner.outlets.get(&to) {
-                tx.peer().idle(); // what was gathered goes out as one write
+            let Some(Some(tx)) = inner.outlets.get(&to) else { continue };
+            tx.peer().idle(); // what was gathered goes out as one write
+            if let To::Node(node) = to
+                && tx.waiting() >= PACKETS_FULL
+                && !inner.full.contains(&node)
+            {
+                inner.full.push(node);
+                self.has_room.store(true, Ordering::Release); // to be looked at by the task
+                self.rearm.notify_one();
+                let _ = self.turn(inner, now, Input::Full { node, is_full: true });
             }
         }
         let is_full = inner.events.len() >= EVENTS_MAX || inner.events_bytes >= EVENTS_BYTES_MAX;
@@ -258,8 +310,33 @@ impl Inner {
     }
 }
 
+/// Who waits for what: to wake a thread costs more than many messages.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    pub(super) events: Vec<Waker>,
+    /// For room for a message.
+    pub(super) room: Vec<Waker>,
+    /// For the stage of a message, a view, the end.
+    pub(super) news: Vec<Waker>,
+}
+
+/// Notes a waker once.
+pub(super) fn register(wakers: &mut Vec<Waker>, waker: &Waker) {
+    if !wakers.iter().any(|known| known.will_wake(waker)) {
+        wakers.push(waker.clone());
+    }
+}
+
 fn wake(inner: &mut Inner) {
-    for waker in inner.wakers.drain(..) {
-        waker.wake();
+    let Inner { waiters, events, group, end, .. } = inner;
+    let has_news = std::mem::take(&mut inner.has_news);
+    if !events.is_empty() || end.is_some() {
+        waiters.events.drain(..).for_each(Waker::wake);
+    }
+    if !waiters.room.is_empty() && (group.has_ample_room() || end.is_some()) {
+        waiters.room.drain(..).for_each(Waker::wake);
+    }
+    if has_news || end.is_some() {
+        waiters.news.drain(..).for_each(Waker::wake);
     }
 }

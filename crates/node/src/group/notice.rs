@@ -1,14 +1,16 @@
 //! What the machine says, in the application's words.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
-use tidings_core::group::{GroupOutput, Member, MemberId, Span, To, View};
+use tidings_core::group::{GroupOutput, Member, MemberId, To, View};
 
 use super::event::{GroupMessage, GroupView, RawGroupEvent};
 use super::membership::{End, Inner, Membership};
 
 impl Membership {
     /// What the machine says to the application.
-    pub(super) fn notice(&self, inner: &mut Inner, output: GroupOutput) {
+    pub(super) fn notice(&self, inner: &mut Inner, output: GroupOutput, bodies: &Bytes) {
         let name = |inner: &Inner, id: MemberId| {
             let member = inner.installed.members.iter().find(|member| member.id == id);
             member.map_or_else(|| format!("{:x}", id.node), |member| member.name.clone())
@@ -17,6 +19,7 @@ impl Membership {
             GroupOutput::Send { .. } | GroupOutput::Stable { .. } => return,
             GroupOutput::Uniform { upto } => {
                 inner.uniform = inner.uniform.max(upto);
+                inner.has_news = true;
                 if let Some(RawGroupEvent::Uniform { upto: last }) = inner.events.back_mut() {
                     *last = upto;
                     return;
@@ -28,11 +31,11 @@ impl Membership {
             }
             GroupOutput::Deliver { view, from, number, position, bytes } => {
                 let position = (position > 0).then_some(position);
-                self.delivered(inner, (view, from), (number, position), bytes)
+                self.delivered(inner, (view, from), (number, position), bodies.slice(bytes.range()))
             }
             GroupOutput::SnapshotWanted { view } => RawGroupEvent::StateWanted { view },
             GroupOutput::State { bytes, position } => RawGroupEvent::State {
-                bytes: Bytes::copy_from_slice(inner.out.bytes(bytes)),
+                bytes: bodies.slice(bytes.range()),
                 position: (position > 0).then_some(position),
             },
             GroupOutput::Suspect { member, is_suspected } => {
@@ -67,6 +70,7 @@ impl Membership {
             }
             _ => return,
         };
+        inner.has_news = true;
         inner.events_bytes += event.weight();
         inner.events.push_back(event);
     }
@@ -76,7 +80,7 @@ impl Membership {
         inner: &mut Inner,
         (view, from): (u64, u8),
         (number, position): (u64, Option<u64>),
-        bytes: Span,
+        body: Bytes,
     ) -> RawGroupEvent {
         let member = inner.installed.members.get(usize::from(from));
         let is_mine = member.is_some_and(|member| member.id == inner.group.me().id);
@@ -85,11 +89,11 @@ impl Membership {
         }
         RawGroupEvent::Message(GroupMessage {
             view,
-            from: member.map(|member| member.name.clone()).unwrap_or_default(),
+            from: inner.names.get(usize::from(from)).cloned().unwrap_or_default(),
             number,
             position,
             is_mine,
-            body: Bytes::copy_from_slice(inner.out.bytes(bytes)),
+            body,
         })
     }
 
@@ -125,7 +129,9 @@ impl Membership {
         }
         inner.outlets.retain(|to, _| matches!(to, To::Node(_)));
         inner.suspected.clear();
+        inner.names = view.members.iter().map(|member| member.name.as_str().into()).collect();
         inner.installed = view;
+        self.has_room.store(true, Ordering::Release); // of the ways that are gone
         inner.view = Some(news.clone());
         news
     }

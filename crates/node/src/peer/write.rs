@@ -98,6 +98,25 @@ impl Outbound {
     }
 }
 
+impl State {
+    /// Has the senders of a stream woken once at most `limit` messages wait in it.
+    pub fn wake_below(&mut self, stream: u32, limit: u32) {
+        self.thirsty.retain(|(known, _)| *known != stream);
+        self.thirsty.push((stream, limit));
+    }
+
+    fn tell_thirsty(&mut self) {
+        let Self { thirsty, link, outlets, .. } = self;
+        thirsty.retain(|(stream, limit)| {
+            let is_full = link.waiting(*stream) > *limit;
+            if !is_full && let Some(outlet) = outlets.get(stream) {
+                outlet.wake();
+            }
+            is_full
+        });
+    }
+}
+
 impl Peer {
     /// Something was put into the link by a caller: write it now if the link was idle, gather if
     /// it is a burst. `len` is a guess at its bytes.
@@ -168,6 +187,7 @@ impl Peer {
         if let Err(error) = self.write(state, now) {
             self.detach(state, format!("the connection broke: {error}"));
         }
+        state.tell_thirsty();
         self.arm(state);
     }
 
