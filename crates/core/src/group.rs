@@ -4,6 +4,7 @@
 
 mod acks;
 mod backoff;
+mod casting;
 mod change;
 mod config;
 mod cut;
@@ -43,13 +44,14 @@ use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
 
 use crate::{Rng, Time, sabotage};
 use backoff::Backoff;
+use casting::Casting;
 use departure::Departure;
 use detector::{all, bit};
 use founding::Seeker;
 use ledger::Ledger;
 use store::Store;
 use synod::is_quorum;
-use tenure::{Casting, Tenure};
+use tenure::Tenure;
 use transfer::{Donor, Newcomer};
 
 /// What a member is doing.

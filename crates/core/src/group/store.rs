@@ -193,11 +193,11 @@ impl fmt::Debug for Digest<'_> {
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { log, origin, start, ends, forgotten, early, early_bytes, known } = self;
+        let Self { log, origin, start, ends, forgotten, early, early_bytes, known, told } = self;
         f.debug_struct("Lane")
             .field("log", &Digest(log))
             .field("offsets", &[origin, start])
-            .field("numbers", &[*forgotten, forgotten + ends.len() as u64, *known])
+            .field("numbers", &[*forgotten, forgotten + ends.len() as u64, *known, *told])
             .field("early", &(early.keys(), early_bytes))
             .finish()
     }

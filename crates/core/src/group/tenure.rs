@@ -6,45 +6,19 @@ use std::collections::VecDeque;
 use tidings_wire::group::{Acked, Records, Runs, Span as Range, View, push_record};
 
 use super::acks::Acks;
+use super::casting::{Casting, Part};
 use super::config::{GroupConfig, GroupOrder, Reliability};
 use super::detector::Detector;
 use super::ledger::Ledger;
 use super::order::{Limit, Next, Order};
 use super::outbox::{GroupOutbox, GroupOutput};
 use super::repair::Repair;
-use super::store::{Digest, Store};
+use super::store::Store;
 use super::synod::Synod;
 use crate::{Time, sabotage};
 
 /// How many windows a newcomer may hold back until its state is there.
 const NEWCOMER_WINDOWS: u64 = 16;
-
-/// Bytes of a message that is not whole yet.
-#[derive(Clone, Default)]
-struct Part(Vec<u8>);
-
-impl std::fmt::Debug for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Digest(&self.0).fmt(f)
-    }
-}
-
-/// A message of this member that does not lie in its lane as a whole yet.
-#[derive(Debug)]
-pub(super) struct Casting {
-    payload: Part,
-    at: usize,
-}
-
-impl Casting {
-    pub(super) fn new(payload: &[u8]) -> Self {
-        Self { payload: Part(payload.to_vec()), at: 0 }
-    }
-
-    pub(super) fn restart(&mut self) {
-        self.at = 0;
-    }
-}
 
 /// How far a member was sent what is this member's to send: its own messages, and the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,11 +149,8 @@ impl Tenure {
             if !self.has_room(config) {
                 return false;
             }
-            let rest = casting.payload.0.get(casting.at..).unwrap_or_default();
-            let piece = &rest[..rest.len().min(config.fragment)];
-            let has_more = piece.len() < rest.len();
+            let (piece, has_more) = casting.next_piece(config.fragment);
             self.push(number, has_more, piece);
-            casting.at += config.fragment;
             if !has_more {
                 return true;
             }

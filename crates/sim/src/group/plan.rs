@@ -251,6 +251,9 @@ fn draw_faults(seed: u64) -> (FaultSet, Template) {
     if dice.chance(60) {
         set = set.with(Fault::Force);
     }
+    if dice.chance(200) {
+        set = set.with(Fault::Stall);
+    }
     (set, template)
 }
 
