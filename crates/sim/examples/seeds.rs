@@ -42,5 +42,9 @@ fn main() -> ExitCode {
         "{count} seeds, {failures} failed: {events} events, {sent} sent, {delivered} delivered, \
          {sessions} sessions, {crashes} crashes, {excused} excused"
     );
+    if is_group {
+        let share = excused as f64 * 100.0 / count as f64;
+        println!("no progress could be demanded of {share:.2} % of the seeds");
+    }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,7 +6,7 @@ use super::detector::{all, bit};
 use super::synod::is_quorum;
 use super::tenure::Tenure;
 use super::{
-    Group, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To, cut,
+    Group, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, Slow, To, cut,
 };
 use crate::{Time, sabotage};
 
@@ -53,12 +53,26 @@ impl Group {
 
     /// Whether this member sees a reason for another view.
     fn wants_change(&self, now: Time, tenure: &Tenure) -> bool {
-        let learners = all(tenure.view.members.len()) & !all(tenure.view.voters);
-        tenure.detector.evictable(now, self.config.slow) != 0
-            || !self.joiners.is_empty()
-            || tenure.leaving != 0
-            || self.is_leaving
+        let voters = all(tenure.view.voters);
+        let learners = all(tenure.view.members.len()) & !voters;
+        let leaving = tenure.leaving | if self.is_leaving { bit(tenure.rank) } else { 0 };
+        // The only voter leaves once it has handed over to a newcomer, which views would hold up.
+        let may_leave = leaving != 0 && (leaving != voters || tenure.view.voters > 1);
+        self.evictable(now, tenure) != 0
+            || self.joiners.keys().any(|node| tenure.view.rank_of_node(*node).is_none())
+            || may_leave
             || tenure.ready & learners != 0
+    }
+
+    /// Who is to be in no further view. The slow are, where enough would be left without them.
+    fn evictable(&self, now: Time, tenure: &Tenure) -> u64 {
+        let bits = tenure.detector.evictable(now, self.config.slow);
+        let voters = tenure.view.voters;
+        let left = (all(voters) & !bits).count_ones() as usize;
+        if left < self.config.members_min.min(voters) {
+            return tenure.detector.evictable(now, Slow::Block);
+        }
+        bits
     }
 
     fn begin(&mut self, now: Time) {
@@ -127,7 +141,7 @@ impl Group {
         }
     }
 
-    fn promise_now(&self, now: Time) -> Promise {
+    pub(super) fn promise_now(&self, now: Time) -> Promise {
         let Some(tenure) = &self.tenure else { return Promise::default() };
         let is_total = self.config.order == GroupOrder::Total;
         let (base, runs) = if is_total { tenure.order.total.window() } else { (0, Vec::new()) };
@@ -180,7 +194,7 @@ impl Group {
         }
         let awaited = all(tenure.view.members.len())
             & !tenure.detector.suspects(now)
-            & !tenure.detector.evictable(now, self.config.slow);
+            & !self.evictable(now, tenure);
         if awaited & !promisers != 0 && now < attempt.began.after(self.config.timers.promise) {
             return;
         }
@@ -199,16 +213,24 @@ impl Group {
     /// A value of this member's own: the members of the next view, and the cut of this one.
     fn compose(&self, now: Time) -> Option<Box<Proposal>> {
         let tenure = self.tenure.as_ref()?;
-        let promises = &tenure.synod.attempt.as_ref()?.promises;
-        let mut stay = connected(tenure, promises, tenure.synod.promisers());
-        stay &= !tenure.detector.evictable(now, self.config.slow);
-        if sabotage::is(115) {
-            stay = all(tenure.view.members.len()) & !tenure.detector.suspects(now);
-        }
+        let attempt = tenure.synod.attempt.as_ref()?;
+        let promises = &attempt.promises;
         let leaving = promises.iter().enumerate().fold(0, |bits, (rank, promise)| {
             let leaves = promise.as_ref().is_some_and(|promise| promise.is_leaving);
             if leaves { bits | bit(rank) } else { bits }
         });
+        let promisers = tenure.synod.promisers();
+        let evictable = self.evictable(now, tenure);
+        let mut stay = connected(tenure, promises, promisers, leaving) & !evictable;
+        if sabotage::is(115) {
+            stay = all(tenure.view.members.len()) & !tenure.detector.suspects(now);
+        }
+        // Those who leave do not take the group with them while someone who stays may yet answer.
+        let silent = all(tenure.view.members.len()) & !promisers & !tenure.leaving & !evictable;
+        let is_early = now < attempt.began.after(self.config.timers.takeover);
+        if stay & !leaving == 0 && silent != 0 && is_early {
+            return None;
+        }
         let next = self.next_view(tenure, stay, leaving)?;
         let is_total = self.config.order == GroupOrder::Total;
         let cut = cut::agree(promises, tenure.rank, is_total);
@@ -377,10 +399,12 @@ pub(super) fn donor_of(view: &View, learner: usize, tries: usize) -> usize {
 }
 
 /// Of those that promised, the most that hear each other: if the connections are only partly cut,
-/// the largest set that can work, of the oldest members where there is a choice.
-fn connected(tenure: &Tenure, promises: &[Option<Promise>], promisers: u64) -> u64 {
+/// the largest set that can work, of the oldest members where there is a choice. Whom those hear who
+/// leave is no matter.
+fn connected(tenure: &Tenure, promises: &[Option<Promise>], promisers: u64, leaving: u64) -> u64 {
     let hears = |a: usize, b: usize| {
-        promises[a].as_ref().is_some_and(|promise| promise.reach & bit(b) != 0)
+        (bit(a) | bit(b)) & leaving != 0
+            || promises[a].as_ref().is_some_and(|promise| promise.reach & bit(b) != 0)
     };
     let ranks: Vec<usize> =
         (0..promises.len()).filter(|rank| promisers & bit(*rank) != 0).collect();

@@ -30,7 +30,8 @@ struct Peer {
     /// The latest of our stamps that it has sent back.
     lease: Time,
     stalls_since: Option<Time>,
-    is_superseded: bool,
+    /// Since when another life of its node asks to join.
+    superseded: Option<Time>,
 }
 
 /// See the file's first line. Members are named by rank; sets of them are bits by rank.
@@ -74,7 +75,7 @@ impl Detector {
             stamp: 0,
             lease: now,
             stalls_since: None,
-            is_superseded: false,
+            superseded: None,
         };
         let peers = vec![peer; members];
         Self { timers, me, peers, health: 1, well_since: now, lease_from: now }
@@ -88,9 +89,9 @@ impl Detector {
         for (rank, peer) in self.peers.iter_mut().enumerate() {
             if let Some(known) = old(rank).and_then(|old| before.peers.get(old)) {
                 let (reach, gone) = (u64::MAX, 0); // by other ranks
-                let (stalls_since, is_superseded) = (None, false);
+                let (stalls_since, superseded) = (None, None);
                 let known = known.clone();
-                *peer = Peer { reach, gone, stalls_since, is_superseded, ..known };
+                *peer = Peer { reach, gone, stalls_since, superseded, ..known };
             }
         }
     }
@@ -130,6 +131,8 @@ impl Detector {
             && echo <= now
         {
             peer.lease = peer.lease.max(echo);
+            // It has heard this member since: what asked to join is a former life's packet.
+            peer.superseded = peer.superseded.filter(|since| echo < *since);
         }
     }
 
@@ -139,17 +142,18 @@ impl Detector {
         }
     }
 
-    /// Another life of its node asks to join: it is gone.
-    pub(super) fn superseded(&mut self, rank: usize) {
+    /// Another life of its node asks to join: it is gone, unless that is an old packet, which it
+    /// shows by its heartbeats.
+    pub(super) fn superseded(&mut self, now: Time, rank: usize) {
         if let Some(peer) = self.peers.get_mut(rank) {
-            peer.is_superseded = true;
+            peer.superseded.get_or_insert(now);
         }
     }
 
     /// Whether all that speaks against a member is that it is not heard.
     pub(super) fn is_only_silent(&self, rank: usize) -> bool {
         let peer = self.peers.get(rank);
-        peer.is_some_and(|peer| peer.link == LinkState::Up && !peer.is_superseded)
+        peer.is_some_and(|peer| peer.link == LinkState::Up && peer.superseded.is_none())
     }
 
     /// Whether a member holds up a full window.
@@ -187,9 +191,14 @@ impl Detector {
         usual.clamp(self.timers.suspect_min, self.timers.suspect_max) * self.health
     }
 
+    /// When it counts as another life's: by then its heartbeat would have shown that it lives.
+    fn superseded_at(&self, peer: &Peer) -> Option<Time> {
+        peer.superseded.map(|since| since.after(2 * self.timers.heartbeat * self.health))
+    }
+
     fn is_suspect(&self, now: Time, peer: &Peer) -> bool {
         peer.link != LinkState::Up
-            || peer.is_superseded
+            || peer.superseded.is_some()
             || now.since(peer.heard) > self.patience(peer)
     }
 
@@ -211,7 +220,7 @@ impl Detector {
 
     /// Whose connection is closed or refused.
     pub(super) fn gone(&self) -> u64 {
-        self.bits(|peer| peer.link != LinkState::Up || peer.is_superseded)
+        self.bits(|peer| peer.link != LinkState::Up || peer.superseded.is_some())
     }
 
     /// Who should not be in the next view.
@@ -227,7 +236,8 @@ impl Detector {
         let mut bits = 0;
         for (rank, peer) in self.peers.iter().enumerate().filter(|(rank, _)| *rank != self.me) {
             let others = hears & !bit(rank);
-            let is_refused = peer.link == LinkState::Refused || peer.is_superseded;
+            let is_refused = peer.link == LinkState::Refused;
+            let is_superseded = self.superseded_at(peer).is_some_and(|at| now > at);
             let is_gone = is_refused && (others == 0 || witnesses(rank, |peer| peer.gone) > 0);
             let silence = now.since(peer.heard);
             let patience = self.patience(peer);
@@ -237,7 +247,7 @@ impl Detector {
                 (Slow::EvictAfter(after), Some(since)) => now.since(since) > after,
                 _ => false,
             };
-            if peer.is_superseded || is_gone || is_silent || stalls {
+            if is_superseded || is_gone || is_silent || stalls {
                 bits |= bit(rank);
             }
         }
@@ -259,7 +269,8 @@ impl Detector {
         let peers = self.peers.iter().enumerate().filter(|(rank, _)| *rank != self.me);
         let ends = peers.flat_map(|(_, peer)| {
             let patience = self.patience(peer);
-            [peer.heard.after(patience), peer.heard.after(3 * patience)]
+            let silences = [peer.heard.after(patience), peer.heard.after(3 * patience)];
+            silences.into_iter().chain(self.superseded_at(peer))
         });
         ends.filter(|end| *end >= now).min().map(|end| end.after(Duration::from_nanos(1)))
     }
@@ -317,6 +328,24 @@ mod tests {
         let mut pair = Detector::new(Time(0), GroupTimers::lan(), 0, 2);
         pair.link(1, LinkState::Refused);
         assert_eq!(pair.evictable(ms(1), Slow::Block), 0b10, "nobody else can be asked");
+    }
+
+    #[test]
+    fn an_old_packet_of_a_former_life_puts_nobody_out() {
+        let mut detector = detector(3);
+        let beats = |detector: &mut Detector, at: u64, echo: u64| {
+            detector.heard(ms(at), 1);
+            detector.beat(ms(at), 1, ms(at).0, (0b111, 0), Some(ms(echo).0));
+        };
+        detector.superseded(ms(100), 1);
+        beats(&mut detector, 150, 90);
+        assert_eq!(detector.suspects(ms(150)), 0b010, "it was alive before");
+        beats(&mut detector, 200, 110);
+        assert_eq!((detector.suspects(ms(200)), detector.gone()), (0, 0), "it answers");
+        detector.superseded(ms(300), 1);
+        beats(&mut detector, 310, 290);
+        assert_eq!(detector.evictable(ms(400), Slow::Block), 0);
+        assert_eq!(detector.evictable(ms(501), Slow::Block), 0b010);
     }
 
     #[test]

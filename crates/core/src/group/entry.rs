@@ -150,7 +150,7 @@ impl Group {
             return Err(Refused::NotAMember);
         }
         let id = join.member.id;
-        if tenure.view.contains(id) {
+        if super::rank_in(&tenure.view, id).is_some() {
             if let Some(archive) = &self.archive {
                 let view = archive.view.id;
                 let frame = Frame::Decided { proposal: archive.decided.clone() };
@@ -159,7 +159,7 @@ impl Group {
             return Ok(());
         }
         match tenure.view.rank_of_node(id.node) {
-            Some(rank) if rank != tenure.rank => tenure.detector.superseded(rank),
+            Some(rank) if rank != tenure.rank => tenure.detector.superseded(now, rank),
             Some(_) => return Err(Refused::Malformed),
             None if tenure.view.members.len() >= self.config.members_max => {
                 let text = format!(
@@ -208,7 +208,7 @@ impl Group {
         out: &mut GroupOutbox,
     ) -> Result<(), Refused> {
         let Phase::Seeking(_) = self.phase else { return Err(Refused::Stale) };
-        if !proposal.next.contains(self.me.id) {
+        if super::rank_in(&proposal.next, self.me.id).is_none() {
             return Err(Refused::NotAMember);
         }
         self.newcomer = (!sabotage::is(116)).then(|| Newcomer::new(now));

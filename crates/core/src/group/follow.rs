@@ -7,7 +7,9 @@ use super::change::{donor_of, is_possible};
 use super::detector::{Detector, bit};
 use super::tenure::Tenure;
 use super::transfer::{Donor, Newcomer};
-use super::{Archive, Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability};
+use super::{
+    Archive, Group, GroupOrder, GroupOutbox, GroupOutput, Phase, Refused, Reliability, cut,
+};
 use crate::{Time, sabotage};
 
 impl Group {
@@ -33,25 +35,16 @@ impl Group {
             self.departs(now, proposal, out);
             return;
         }
-        let is_ready = self.newcomer.is_none();
-        let is_reliable = self.config.reliability == Reliability::Reliable;
-        if is_reliable && is_ready {
-            if !tenure.store.covers(&proposal.cut.upto) {
-                return;
-            }
-            tenure.deliver_cut(&self.config, &mut self.ledger, out);
+        let is_whole = tenure.store.covers(&proposal.cut.upto);
+        if self.ends_with_a_cut() && !is_whole {
+            return;
         }
+        self.close(out);
         if !is_in {
             self.departs(now, proposal, out);
             return;
         }
         if let Some(old) = self.tenure.take() {
-            let settled = self.sent - u64::from(self.casting.is_some());
-            let is_news = old.unconfirmed().next().is_some();
-            if is_reliable && is_ready && is_news {
-                out.push(GroupOutput::Uniform { upto: settled });
-                out.push(GroupOutput::Stable { upto: settled });
-            }
             let Tenure { view, store, detector, leaving, .. } = old;
             for (rank, member) in view.members.iter().enumerate() {
                 let is_out = !proposal.next.contains(member.id) && leaving & bit(rank) == 0;
@@ -64,6 +57,22 @@ impl Group {
         }
     }
 
+    fn ends_with_a_cut(&self) -> bool {
+        self.config.reliability == Reliability::Reliable && self.newcomer.is_none()
+    }
+
+    /// Delivers the end of the view as it was decided: now this member's own messages are settled.
+    fn close(&mut self, out: &mut GroupOutbox) {
+        let has_cut = self.ends_with_a_cut();
+        let Some(tenure) = self.tenure.as_mut().filter(|_| has_cut) else { return };
+        tenure.deliver_cut(&self.config, &mut self.ledger, out);
+        if tenure.unconfirmed().next().is_some() {
+            let upto = self.sent - u64::from(self.casting.is_some());
+            out.push(GroupOutput::Uniform { upto });
+            out.push(GroupOutput::Stable { upto });
+        }
+    }
+
     /// Begins a view; for one that has no state yet, silently.
     pub(super) fn install(
         &mut self,
@@ -72,7 +81,7 @@ impl Group {
         before: Option<Detector>,
         out: &mut GroupOutbox,
     ) {
-        let Some(rank) = view.rank_of(self.me.id) else { return };
+        let Some(rank) = super::rank_in(&view, self.me.id) else { return };
         self.joiners.retain(|_, (member, _)| !view.contains(member.id));
         let mut tenure = Tenure::new(now, view.clone(), rank, &self.config);
         if let (Some(before), Some(archive)) = (before, &self.archive) {
@@ -124,17 +133,22 @@ impl Group {
         }
     }
 
+    /// An operator has this member go on alone, with what it has.
     pub(super) fn force_view(&mut self, now: Time, out: &mut GroupOutbox) -> Result<(), Refused> {
-        let tenure = self.tenure.take().ok_or(Refused::Blocked)?;
-        if self.newcomer.is_some() {
-            self.tenure = Some(tenure);
+        let promise = self.promise_now(now);
+        let Some(tenure) = self.tenure.as_mut().filter(|_| self.newcomer.is_none()) else {
             return Err(Refused::Blocked);
-        }
-        let epoch = self.rng.next_u64();
-        let view =
-            View { epoch, id: tenure.view.id + 1, members: vec![self.me.clone()], voters: 1 };
+        };
+        let mut promises = vec![None; tenure.view.members.len()];
+        promises[tenure.rank] = Some(promise);
+        let cut = cut::agree(&promises, tenure.rank, self.config.order == GroupOrder::Total);
+        let former = tenure.view.epoch;
+        let (epoch, id) = (self.rng.next_u64(), tenure.view.id + 1);
+        let view = View { epoch, id, members: vec![self.me.clone()], voters: 1 };
+        tenure.synod.decided = Some(Box::new(Proposal { next: view.clone(), cut }));
+        self.close(out);
         self.archive = None;
-        self.former = Some(tenure.view.epoch);
+        self.former = Some(former);
         self.install(now, view, None, out);
         Ok(())
     }

@@ -59,10 +59,11 @@ impl Group {
         if header.epoch != tenure.view.epoch {
             if Some(header.epoch) == self.former {
                 self.tell_former(now, sender);
+                return Ok(());
             }
             return Err(Refused::Stale);
         }
-        let rank = tenure.view.rank_of(sender);
+        let rank = super::rank_in(&tenure.view, sender);
         if header.view > tenure.view.id {
             // Who is in a later view has left this one behind; if it says so, so has the group.
             return match frame {

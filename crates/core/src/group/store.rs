@@ -2,13 +2,14 @@
 //! and they are delivered here. It is receive buffer and repair buffer in one; it delivers nothing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
-use tidings_wire::group::{Record, Records};
+use tidings_wire::group::{Record, Records, crc32c};
 
 use crate::sabotage;
 
 /// Messages of one sender in one view, by number from 1.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Lane {
     log: Vec<u8>,        // the kept records, one behind the other
     origin: u64,         // offset of the log's first byte since the view began
@@ -178,6 +179,27 @@ impl Lane {
             }
             next = next.max(number + 1);
         }
+    }
+}
+
+/// What applications say is nobody's business who reads a machine's state; how it differs is.
+pub(super) struct Digest<'a>(pub(super) &'a [u8]);
+
+impl fmt::Debug for Digest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes {:08x}", self.0.len(), crc32c(self.0))
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log, origin, start, ends, forgotten, early, early_bytes, known, told } = self;
+        f.debug_struct("Lane")
+            .field("log", &Digest(log))
+            .field("offsets", &[origin, start])
+            .field("numbers", &[*forgotten, forgotten + ends.len() as u64, *known, *told])
+            .field("early", &(early.keys(), early_bytes))
+            .finish()
     }
 }
 

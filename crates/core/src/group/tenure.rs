@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tidings_wire::group::{Acked, Records, Runs, Span as Range, View, push_record};
 
 use super::acks::Acks;
+use super::casting::{Casting, Part};
 use super::config::{GroupConfig, GroupOrder, Reliability};
 use super::detector::Detector;
 use super::ledger::Ledger;
@@ -18,23 +19,6 @@ use crate::{Time, sabotage};
 
 /// How many windows a newcomer may hold back until its state is there.
 const NEWCOMER_WINDOWS: u64 = 16;
-
-/// A message of this member that does not lie in its lane as a whole yet.
-#[derive(Debug)]
-pub(super) struct Casting {
-    pub(super) payload: Vec<u8>,
-    at: usize,
-}
-
-impl Casting {
-    pub(super) fn new(payload: &[u8]) -> Self {
-        Self { payload: payload.to_vec(), at: 0 }
-    }
-
-    pub(super) fn restart(&mut self) {
-        self.at = 0;
-    }
-}
 
 /// How far a member was sent what is this member's to send: its own messages, and the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +39,7 @@ pub(super) struct Tenure {
     pub(super) synod: Synod,
     pub(super) repair: Repair,
     /// By rank: pieces of a message whose last piece is not delivered yet.
-    assembly: Vec<Vec<u8>>,
+    assembly: Vec<Part>,
     /// Own messages that not all hold, that are not uniform: number of the last piece, and of the
     /// message.
     unstable: VecDeque<(u64, u64)>,
@@ -91,7 +75,7 @@ impl Tenure {
             detector: Detector::new(now, config.timers, rank, members),
             synod: Synod::default(),
             repair: Repair::new(members),
-            assembly: vec![Vec::new(); members],
+            assembly: vec![Part::default(); members],
             unstable: VecDeque::new(),
             not_uniform: VecDeque::new(),
             loose: Vec::new(),
@@ -165,11 +149,8 @@ impl Tenure {
             if !self.has_room(config) {
                 return false;
             }
-            let rest = casting.payload.get(casting.at..).unwrap_or_default();
-            let piece = &rest[..rest.len().min(config.fragment)];
-            let has_more = piece.len() < rest.len();
+            let (piece, has_more) = casting.next_piece(config.fragment);
             self.push(number, has_more, piece);
-            casting.at += config.fragment;
             if !has_more {
                 return true;
             }
@@ -332,7 +313,7 @@ impl Tenure {
         out: &mut GroupOutbox,
     ) {
         let Some(record) = self.store.lanes[next.rank].record(next.number) else { return };
-        let assembly = &mut self.assembly[next.rank];
+        let Part(assembly) = &mut self.assembly[next.rank];
         if record.has_more || !assembly.is_empty() {
             assembly.extend_from_slice(record.body);
             if record.has_more {

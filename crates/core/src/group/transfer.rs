@@ -1,17 +1,18 @@
 //! State for newcomers: the donor's side keeps one snapshot, the newcomer's side fetches it piece by
 //! piece, goes on where it was after a loss, and checks the whole. Neither sends anything.
 
+use std::fmt;
 use std::time::Duration;
 
 use tidings_wire::group::Ledger;
 
+use super::store::Digest;
 use crate::Time;
 
 /// Bytes of one piece.
 pub(super) const PIECE: usize = 64 << 10;
 
 /// A snapshot at the beginning of a view, for that view's newcomers.
-#[derive(Debug)]
 pub(super) struct Donor {
     pub(super) ledger: Ledger,
     /// None until the application has given it.
@@ -29,13 +30,30 @@ impl Donor {
 }
 
 /// A newcomer that waits for the state of its view.
-#[derive(Debug)]
 pub(super) struct Newcomer {
     bytes: Vec<u8>,
     total: Option<(u64, u32)>,
     pub(super) ask_at: Time,
     pub(super) began: Time,
     asked: usize,
+}
+
+impl fmt::Debug for Donor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ledger, state } = self;
+        let state = state.as_ref().map(|(bytes, _)| Digest(bytes));
+        f.debug_struct("Donor").field("ledger", ledger).field("state", &state).finish()
+    }
+}
+
+impl fmt::Debug for Newcomer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, total, ask_at, began, asked } = self;
+        f.debug_struct("Newcomer")
+            .field("bytes", &Digest(bytes))
+            .field("asks", &(total, ask_at, began, asked))
+            .finish()
+    }
 }
 
 /// What a piece led to.

@@ -9,8 +9,8 @@ use super::change::ranks;
 use super::detector::{all, bits};
 use super::tenure::Sent;
 use super::{
-    Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Member, Reliability, Span, Tenure, To,
-    bit,
+    Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Member, Reliability, Span, Tenure,
+    To, bit,
 };
 use crate::Time;
 

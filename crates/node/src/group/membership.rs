@@ -2,8 +2,8 @@
 //! nothing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,14 @@ impl Membership {
             abandoned_at: None,
         };
         let (hub, inner) = (hub.clone(), Mutex::new(inner));
-        Arc::new(Self { hub, name, contacts, inner, rearm: Notify::new(), has_room: AtomicBool::new(false) })
+        Arc::new(Self {
+            hub,
+            name,
+            contacts,
+            inner,
+            rearm: Notify::new(),
+            has_room: AtomicBool::new(false),
+        })
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -25,6 +25,7 @@ pub(crate) enum Happening {
     Packet { from: u128, to: usize, bytes: Vec<u8>, is_changed: bool },
     Produce { slot: usize },
     Link { slot: usize, life: Life, node: u128, state: LinkState },
+    Full { slot: usize, life: Life, node: u128, is_full: bool },
     Snapshot { slot: usize, life: Life, view: u64, bytes: Vec<u8> },
     Release { slot: usize, life: Life },
     Strike(Strike),
@@ -223,6 +224,7 @@ impl Cluster {
             Happening::Wake { slot, .. }
             | Happening::Produce { slot }
             | Happening::Link { slot, .. }
+            | Happening::Full { slot, .. }
             | Happening::Snapshot { slot, .. }
             | Happening::Release { slot, .. } => Some(*slot),
             Happening::Packet { to, .. } => Some(*to),
@@ -263,6 +265,17 @@ impl Cluster {
             Happening::Link { slot, life, node, state } => {
                 if self.is_of_now(slot, life) {
                     self.turn(slot, Some(Input::Link { node, state })).ok();
+                }
+            }
+            Happening::Full { slot, life, node, is_full } => {
+                if self.is_of_now(slot, life) {
+                    self.trace.note(slot, 32, node as u64, u64::from(is_full), || {
+                        format!(
+                            "has {} room towards {node:?}",
+                            if is_full { "no" } else { "again" }
+                        )
+                    });
+                    self.turn(slot, Some(Input::Full { node, is_full })).ok();
                 }
             }
             Happening::Snapshot { slot, life, view, bytes } => {

@@ -49,6 +49,22 @@ impl Cluster {
         }
     }
 
+    /// Nobody is in the group any more. Whoever was left behind in an older view, and whoever
+    /// waits for a contact that is dead, waits for ever: their operator starts them again.
+    fn found_anew(&mut self) {
+        self.trace.note(0, 31, 0, 0, || "the group is over, and is founded anew".to_owned());
+        self.plan.is_founded_together = true;
+        for slot in self.up() {
+            self.kill(slot, true);
+        }
+        self.oracle.begin_anew();
+        for slot in 0..self.slots.len() {
+            self.slots[slot].is_retired = false; // it is a contact of the others
+            self.start(slot);
+        }
+        self.calm_since = self.now;
+    }
+
     fn unrest(&self) -> Option<String> {
         let is_down = |slot: &&Slot| !slot.is_retired && slot.process.is_none();
         let down = self.slots.iter().position(|slot| is_down(&slot));
@@ -62,7 +78,8 @@ impl Cluster {
             let Some(process) = &slot.process else { continue };
             let life = process.life;
             let Some(view) = process.machine.view() else {
-                return Some(format!("L{life} has no view"));
+                let why = process.machine.waiting_for(slot.clock.local(self.now));
+                return Some(format!("L{life} has no view: {}", why.unwrap_or_default()));
             };
             let members: Option<Vec<Life>> =
                 view.members.iter().map(|member| self.lives.get(&member.id).copied()).collect();
@@ -99,6 +116,9 @@ impl Cluster {
         if self.oracle.lost().is_some() {
             self.figures.is_excused = true;
             return true;
+        }
+        if self.oracle.is_over() {
+            self.found_anew();
         }
         let progress = self.oracle.delivered + self.oracle.installs;
         if progress != self.progress {

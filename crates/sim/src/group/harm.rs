@@ -52,6 +52,12 @@ pub(crate) enum Strike {
         slot: usize,
         time: u64,
     },
+    /// For a process the way to another is full for a while.
+    Full {
+        slot: usize,
+        about: usize,
+        time: u64,
+    },
     Leave {
         slot: usize,
     },
@@ -123,6 +129,10 @@ impl Cluster {
             Fault::Reset => one(Strike::Reset { slot }),
             Fault::Clock => one(Strike::Jump { slot, time }),
             Fault::Slow => one(Strike::Hold { slot, time }),
+            Fault::Stall => {
+                let about = (slot + dice.between(1, slots as u64 - 1) as usize) % slots;
+                one(Strike::Full { slot, about, time })
+            }
             Fault::Leave => one(Strike::Leave { slot }),
             Fault::Force => one(Strike::Force),
             Fault::Drop
@@ -132,8 +142,7 @@ impl Cluster {
             | Fault::Delay
             | Fault::Corrupt
             | Fault::Truncate
-            | Fault::HalfOpen
-            | Fault::Stall => None,
+            | Fault::HalfOpen => None,
         }
     }
 
@@ -153,6 +162,13 @@ impl Cluster {
     pub fn strike(&mut self, strike: Strike) {
         if self.is_healed && !matches!(strike, Strike::Start { .. }) {
             return;
+        }
+        if let Strike::Jump { slot, .. } | Strike::Hold { slot, .. } | Strike::Leave { slot } =
+            strike
+            && self.slots[slot].paused_until > self.now
+        {
+            // A process that stands still asks for nothing and sees no clock.
+            return self.queue.push(self.slots[slot].paused_until, Happening::Strike(strike));
         }
         match strike {
             Strike::Start { slot } => self.start(slot),
@@ -183,6 +199,14 @@ impl Cluster {
                     let life = process.life;
                     self.queue.push(self.now + time, Happening::Release { slot, life });
                     self.hold(slot, true);
+                }
+            }
+            Strike::Full { slot, about, time } => {
+                if let Some(process) = &self.slots[slot].process {
+                    let (life, node) = (process.life, node_of(about));
+                    self.queue.push(self.now, Happening::Full { slot, life, node, is_full: true });
+                    let until = self.now + time;
+                    self.queue.push(until, Happening::Full { slot, life, node, is_full: false });
                 }
             }
             Strike::Leave { slot } => self.leave(slot),
@@ -293,11 +317,15 @@ impl Cluster {
         let here = self.up().into_iter().find(|slot| self.view_of(*slot) == Some(newest));
         if let Some(slot) = here {
             self.trace.note(slot, 24, 0, 0, || "is forced".to_owned());
-            self.oracle.forced();
+            let Some(life) = self.slots[slot].process.as_ref().map(|process| process.life) else {
+                return;
+            };
+            self.oracle.forces(life, true);
             self.is_forced = true;
             if self.turn(slot, Some(Input::ForceView)).is_ok() {
                 self.oracle.found_again();
             }
+            self.oracle.forces(life, false);
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn play(seed: u64, options: &Options) -> Report {
 
 /// The deliberate bugs of the core that concern groups, with what they break. Their numbers are those
 /// of the common table and a hundred.
-pub(crate) const MUTANTS: [(u32, &str); 18] = [
+pub(crate) const MUTANTS: [(u32, &str); 22] = [
     (101, "one member is a quorum"),
     (102, "half of a view is a quorum, without its senior"),
     (103, "a new proposer ignores what was accepted"),
@@ -42,9 +42,13 @@ pub(crate) const MUTANTS: [(u32, &str); 18] = [
     (111, "what is kept is dropped when oneself is done with it"),
     (112, "data of an old view is taken"),
     (113, "an acceptor forgets a higher promise"),
+    (114, "a member takes messages behind a gap"),
     (115, "the next view has members that did not promise"),
     (116, "a newcomer skips the state transfer"),
+    (117, "a process that starts again passes as its former self"),
+    (118, "a sender ignores its window"),
     (119, "an excluded member delivers the cut"),
     (120, "causes are compared one off"),
+    (125, "another life of a node passes for the member that it was"),
     (126, "a learner counts in a quorum"),
 ];

@@ -76,6 +76,7 @@ struct Member {
     is_blocked: bool,
     is_wedged: bool,
     is_following: bool,
+    is_forcing: bool,
     is_dead: bool,
     /// Excluded, or gone by its own wish.
     is_out: bool,
@@ -225,9 +226,11 @@ impl Oracle {
         self.members[life].is_wedged = is_wedged;
     }
 
-    /// An operator overrules the quorum: views of a new epoch begin.
-    pub fn forced(&mut self) {
+    /// An operator overrules the quorum: views of a new epoch begin. What this life delivers as the end
+    /// of its view is what it has, and no longer what a quorum has agreed on.
+    pub fn forces(&mut self, life: Life, is_forcing: bool) {
         self.is_forced = true;
+        self.members[life].is_forcing = is_forcing;
     }
 
     /// I19: what it holds is at most what its limits allow.

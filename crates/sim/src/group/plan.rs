@@ -105,6 +105,8 @@ pub(crate) struct ClusterPlan {
     pub snapshot_delay: u64,
     /// The dead stay dead when the world heals, where a quorum lives without them.
     pub is_core_only: bool,
+    /// Mutant 117: a process that starts again has the incarnation of the one before.
+    pub is_forgetful: bool,
 }
 
 impl ClusterPlan {
@@ -155,6 +157,7 @@ impl ClusterPlan {
             state_len: dice.pick(&[16, 16, 500, 5000, 60_000]),
             snapshot_delay: dice.pick(&[0, 0, MS, 50 * MS]),
             is_core_only: dice.chance(300),
+            is_forgetful: cfg!(feature = "sabotage") && options.mutant == 117,
         }
     }
 
@@ -184,6 +187,7 @@ impl ClusterPlan {
             state_len: 16,
             snapshot_delay: 0,
             is_core_only: false,
+            is_forgetful: false,
         }
     }
 
@@ -246,6 +250,9 @@ fn draw_faults(seed: u64) -> (FaultSet, Template) {
     }
     if dice.chance(60) {
         set = set.with(Fault::Force);
+    }
+    if dice.chance(200) {
+        set = set.with(Fault::Stall);
     }
     (set, template)
 }

@@ -6,6 +6,7 @@ use tidings_core::group::{
     Group, GroupOutbox, GroupOutput, Input, Member, MemberId, Refused, Start, To,
 };
 use tidings_core::{Time, earliest};
+use tidings_wire::group::Packet;
 
 use super::cluster::{Cluster, Happening, node_of};
 use super::harm::Ambush;
@@ -27,6 +28,8 @@ pub(crate) struct Process {
     pub state: State,
     /// Whether the state is there: a newcomer's comes after its first view.
     pub has_state: bool,
+    /// The number of the view in which the state came.
+    pub ready_in: u64,
     pub is_blocked: bool,
     pub is_held: bool,
     pub is_ended: bool,
@@ -119,7 +122,12 @@ impl Cluster {
     pub fn begin(&mut self, slot: usize, start: Start) {
         let life = self.oracle.begins();
         self.slot_of.push(slot);
-        let id = MemberId { node: node_of(slot), incarnation: self.chance.number() };
+        let mut id = MemberId { node: node_of(slot), incarnation: self.chance.number() };
+        if self.plan.is_forgetful
+            && let Some(former) = self.lives.keys().find(|other| other.node == id.node)
+        {
+            id = *former;
+        }
         self.lives.insert(id, life);
         let me = Member { id, name: format!("L{life}"), address: format!("n{slot}") };
         let contacts = match &start {
@@ -141,6 +149,7 @@ impl Cluster {
             machine,
             state: State::default(),
             has_state: founds,
+            ready_in: if founds { 0 } else { u64::MAX - 1 },
             is_blocked: false,
             is_held: false,
             is_ended: false,
@@ -374,16 +383,23 @@ impl Cluster {
         }
         let probe = self.is_probed().then(|| {
             self.turn(to, Some(Input::Tick)).ok(); // what time alone changes is no matter here
-            self.likeness(to)
+            self.is_refusable(to, bytes).then(|| self.likeness(to)).flatten()
         });
         let probe = probe.flatten();
-        let answer = self.turn(to, Some(Input::Packet { from, bytes }));
+        // What it delivers because of this packet it delivers having heard it, unless it refuses it.
         let now = self.slots[to].clock.local(self.now).0;
+        let heard = self.slots[to].process.as_mut().map(|process| process.heard.insert(from, now));
+        let answer = self.turn(to, Some(Input::Packet { from, bytes }));
         if answer.is_ok() && is_changed {
             self.oracle.fail("I26", format!("slot {to} took a damaged packet"));
         }
-        if let Some(process) = self.slots[to].process.as_mut().filter(|_| answer.is_ok()) {
-            process.heard.insert(from, now);
+        if let (Err(_), Some(before)) = (answer, heard)
+            && let Some(process) = self.slots[to].process.as_mut()
+        {
+            match before {
+                Some(at) => process.heard.insert(from, at),
+                None => process.heard.remove(&from),
+            };
         }
         if let Err(refused) = answer
             && let (Some(before), Some(after)) = (probe, self.likeness(to))
@@ -407,6 +423,17 @@ impl Cluster {
         self.figures.events.is_multiple_of(61)
     }
 
+    /// Whether a packet may well be refused. To compare what a machine is costs more than all else, so
+    /// of those that are in order only every sixteenth is a candidate.
+    fn is_refusable(&self, to: usize, bytes: &[u8]) -> bool {
+        let view = self.slots[to].process.as_ref().and_then(|process| process.machine.view());
+        let is_in_order = Packet::parse(bytes).is_ok_and(|packet| {
+            let named = (packet.header.epoch, packet.header.view);
+            view.is_some_and(|view| (view.epoch, view.id) == named)
+        });
+        !is_in_order || (self.figures.events / 61).is_multiple_of(16)
+    }
+
     pub fn likeness(&self, slot: usize) -> Option<String> {
         let slot = &self.slots[slot];
         let process = slot.process.as_ref()?;
@@ -424,9 +451,10 @@ impl Cluster {
         let members = members.max(self.slots.len() as u64);
         let pieces = self.plan.len_max.div_ceil(self.plan.config.fragment as u64) + 1;
         let window = u64::from(self.plan.config.window).max(pieces);
-        // A lane holds four windows; a newcomer, who delivers nothing yet, sixteen times as much. What
-        // is left of the last view are two windows.
-        let windows = if process.has_state { 4 + 2 } else { 64 + 2 };
+        // A lane holds four windows, of one who came into this view or the last as a newcomer, and
+        // delivered nothing yet, sixteen times as much. What is left of the last view are two windows.
+        let view = process.machine.view().map_or(0, |view| view.id);
+        let windows = if view > process.ready_in + 1 { 4 + 2 } else { 64 + 2 };
         self.oracle.holds(process.life, "messages for repair", kept, windows * members * window);
         self.oracle.wedged(process.life, process.machine.is_wedged());
     }

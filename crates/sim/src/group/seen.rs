@@ -32,6 +32,7 @@ impl Cluster {
         process.stable = process.machine.sent();
         if is_first && (!self.plan.config.has_state || view.members.len() == 1) {
             process.has_state = true;
+            process.ready_in = view.id;
         }
         if self.plan.config.has_state && process.has_state {
             self.oracle.state(life, key, process.state.hash ^ process.state.count);
@@ -114,6 +115,7 @@ impl Cluster {
         }
         process.state = state;
         process.has_state = true;
+        process.ready_in = process.machine.view().map_or(0, |view| view.id);
         if let Some(key) = self.oracle.view_of(life) {
             self.oracle.state(life, key, state.hash ^ state.count);
         }

@@ -169,6 +169,31 @@ fn a_restarted_process_replaces_its_former_life_at_once() {
     world.check();
 }
 
+/// Two leave who each hear the third no longer, or not again yet.
+#[test]
+fn those_who_leave_do_not_take_the_group_with_them() {
+    for pause in (0..60).step_by(3) {
+        let mut world = World::grown(pause, 3, config(GroupOrder::Total));
+        for leaver in [1, 3] {
+            world.input(leaver, Input::Leave).unwrap();
+        }
+        world.run(ms(pause));
+        for leaver in [1, 3] {
+            let state = LinkState::Closed; // too late is too late
+            let _ = world.input(leaver, Input::Link { node: 2, state });
+            let _ = world.input(2, Input::Link { node: leaver, state });
+        }
+        let has_left = |world: &World, node: u128| {
+            world.nodes[&node].seen.contains(&Seen::Other(GroupOutput::Left))
+        };
+        world.run_until("both have left", |world| has_left(world, 1) && has_left(world, 3));
+        world.run(ms(100));
+        let view = world.nodes[&2].group.view().map(|view| view.members.len());
+        assert_eq!(view, Some(1), "after {pause} ms: {}", world.describe());
+        assert!(world.nodes[&2].group.can_cast());
+    }
+}
+
 #[test]
 fn two_crashes_and_a_join_in_one_go() {
     for seed in 0..10 {
@@ -194,6 +219,7 @@ fn an_operator_can_break_a_group_that_lost_its_quorum() {
         world.cut.extend([(3, other), (other, 3)]);
     }
     world.crash(1);
+    world.input(3, Input::Cast { payload: b"in the view that is lost" }).unwrap();
     world.run(Duration::from_secs(5));
     let waiting = world.nodes[&3].group.waiting(world.now);
     assert!(
@@ -204,6 +230,9 @@ fn an_operator_can_break_a_group_that_lost_its_quorum() {
     world.input(3, Input::ForceView).unwrap();
     let view = world.nodes[&3].group.view().unwrap();
     assert!(view.epoch != epoch && view.members.len() == 1);
+    let is_there =
+        |seen: &Seen| matches!(seen, Seen::Message { body, .. } if body.ends_with(b"is lost"));
+    assert!(world.nodes[&3].seen.iter().any(is_there), "its own message goes with it");
     world.input(3, Input::Cast { payload: b"alone" }).unwrap();
     world.cut.clear();
     let is_out = |seen: &Seen| matches!(seen, Seen::Other(GroupOutput::Excluded { .. }));

@@ -71,7 +71,8 @@ impl Oracle {
         if self.promise.order == Ordered::No {
             member.counts.insert(by, count + 1);
         }
-        if self.promise.is_uniform { self.judge_uniform(view, entry, place) } else { Ok(()) }
+        let is_agreed = self.promise.is_uniform && !member.is_forcing;
+        if is_agreed { self.judge_uniform(view, entry, place) } else { Ok(()) }
     }
 
     /// What is delivered uniformly anywhere has one place, and is in the cut.

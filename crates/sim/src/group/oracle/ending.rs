@@ -1,8 +1,9 @@
 //! What has to be true at the end, and when it may be excused: I25 with its precondition.
 //!
 //! The precondition (a view's decision may be known to the dead alone, so it must be learnt from the
-//! *old* view): a quorum of a view stays alive until its successor is installed by a living member,
-//! and from then on a quorum of the successor.
+//! *old* view): a quorum of a view stays alive until its successor is installed by a living voter,
+//! and from then on a quorum of the successor. A newcomer does not count: it has neither what ended
+//! the old view nor a vote.
 
 use super::{Life, Oracle, ViewKey};
 
@@ -28,11 +29,14 @@ impl Oracle {
             && (2 * alive > view.voters || 2 * alive == view.voters && has_senior)
     }
 
-    /// The newest view that a living member has installed.
+    /// The newest view that a living voter has installed.
     fn newest_alive(&self, but: Option<Life>) -> Option<ViewKey> {
         let lives =
             (0..self.members.len()).filter(|life| self.is_alive(*life) && Some(*life) != but);
-        lives.filter_map(|life| self.members[life].view).max()
+        let votes = |life: Life, key: &ViewKey| {
+            self.views.get(key).is_some_and(|view| view.members[..view.voters].contains(&life))
+        };
+        lives.filter_map(|life| self.members[life].view.filter(|key| votes(life, key))).max()
     }
 
     /// Whether the group can go on, perhaps without one life that is to end.
@@ -43,15 +47,28 @@ impl Oracle {
     }
 
     pub(super) fn judge_quorum(&mut self) {
-        if self.lost.is_none() && !self.would_live(None) {
+        if self.lost.is_none() && !self.is_over() && !self.would_live(None) {
             let newest = self.newest.unwrap_or_default();
             self.lost = Some(format!("{newest} or the view before it has lost its quorum"));
         }
     }
 
+    /// Whether nobody is left in the newest view, so that there is no group: who goes last may go.
+    pub fn is_over(&self) -> bool {
+        let view = self.newest.and_then(|newest| self.views.get(&newest));
+        self.lost.is_none()
+            && view.is_some_and(|view| !view.members.iter().any(|life| self.is_alive(*life)))
+    }
+
     /// An operator has brought the group back to life.
     pub fn found_again(&mut self) {
         self.lost = None;
+    }
+
+    /// The group that all have left is forgotten; another may be founded.
+    pub fn begin_anew(&mut self) {
+        self.lost = None;
+        self.newest = None;
     }
 
     /// Everything is at rest: these lives are one view, and have delivered the same in it.

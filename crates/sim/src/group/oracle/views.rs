@@ -124,7 +124,9 @@ impl Oracle {
         }
         let Some(cut) = self.cuts.get(&(old, key)) else {
             let cut = Cut { by: life, log: member.log.clone(), set: member.seen.clone() };
-            self.judge_promises(old, &cut)?;
+            if old.epoch == key.epoch {
+                self.judge_promises(old, &cut)?;
+            }
             self.cuts.insert((old, key), cut);
             return Ok(());
         };
