@@ -3,6 +3,8 @@
 
 use tidings_wire::group::Acked;
 
+use super::GroupOrder;
+use super::detector::bit;
 use crate::sabotage;
 
 #[derive(Clone, Debug, Default)]
@@ -21,7 +23,7 @@ struct Row {
 pub(super) struct Acks {
     rows: Vec<Row>,
     voters: usize,
-    is_causal: bool,
+    order: GroupOrder,
 }
 
 fn raise(to: &mut [u64], from: impl Iterator<Item = u64>) -> bool {
@@ -34,9 +36,9 @@ fn raise(to: &mut [u64], from: impl Iterator<Item = u64>) -> bool {
 }
 
 impl Acks {
-    pub(super) fn new(members: usize, voters: usize, is_causal: bool) -> Self {
+    pub(super) fn new(members: usize, voters: usize, order: GroupOrder) -> Self {
         let row = Row { held: vec![0; members], clock: vec![0; members], ..Row::default() };
-        Self { rows: vec![row; members], voters, is_causal }
+        Self { rows: vec![row; members], voters, order }
     }
 
     /// What another member says. Acks may come late or twice: nothing ever falls. Whether anything
@@ -53,7 +55,7 @@ impl Acks {
         raised
     }
 
-    /// What this member has itself.
+    /// What this member has itself. Whether it is more, and whether it counts for a majority.
     pub(super) fn own(
         &mut self,
         rank: usize,
@@ -61,13 +63,27 @@ impl Acks {
         clock: &[u64],
         order: u64,
         ready: u64,
-    ) -> bool {
-        let Some(row) = self.rows.get_mut(rank) else { return false };
-        let mut raised = raise(&mut row.held, held);
-        raised |= raise(&mut row.clock, clock.iter().copied());
-        raised |= order > row.order || ready > row.ready;
+    ) -> (bool, bool) {
+        let is_total = self.order == GroupOrder::Total;
+        let Some(row) = self.rows.get_mut(rank) else { return (false, false) };
+        let has_ready = ready > row.ready;
+        let has_more = raise(&mut row.held, held) | raise(&mut row.clock, clock.iter().copied());
+        let raised = has_more || order > row.order || has_ready;
         (row.order, row.ready) = (order, ready);
-        raised
+        (raised, has_ready || (has_more && !is_total))
+    }
+
+    /// The members that count on hearing soon what this one has, bits by rank: each waits for the
+    /// first majority that it is in itself, so that few acks are urgent. Who hears from another
+    /// majority earlier need not wait for that one.
+    pub(super) fn waiting_for(&self, me: usize) -> u64 {
+        let majority = self.voters / 2 + 1;
+        let waits = |rank: &usize| {
+            let is_voter = *rank < self.voters;
+            let first = (0..self.voters).filter(|voter| voter != rank);
+            first.take(majority - usize::from(is_voter)).any(|voter| voter == me)
+        };
+        (0..self.rows.len()).filter(|rank| *rank != me).filter(waits).fold(0, |b, r| b | bit(r))
     }
 
     pub(super) fn held(&self, by: usize, sender: usize) -> u64 {
@@ -104,7 +120,7 @@ impl Acks {
         (0..members)
             .map(|sender| {
                 self.majority(me, |row| {
-                    let of = if self.is_causal { &row.clock } else { &row.held };
+                    let of = if self.order == GroupOrder::Causal { &row.clock } else { &row.held };
                     of.get(sender).copied().unwrap_or(0)
                 })
             })
@@ -132,7 +148,7 @@ mod tests {
     use super::*;
 
     fn acks(voters: usize, readies: &[u64]) -> Acks {
-        let mut acks = Acks::new(readies.len(), voters, false);
+        let mut acks = Acks::new(readies.len(), voters, GroupOrder::Total);
         for (rank, ready) in readies.iter().enumerate() {
             let acked = Acked { order: *ready, ready: *ready, ..Acked::default() };
             acks.learn(rank, &acked);
@@ -148,6 +164,18 @@ mod tests {
         assert_eq!(acks(2, &[9, 4]).uniform_place(0), 4);
         assert_eq!(acks(1, &[9]).uniform_place(0), 9);
         assert_eq!(acks(3, &[9, 2, 1, 8, 8]).uniform_place(0), 2, "learners do not count");
+    }
+
+    #[test]
+    fn each_waits_for_the_first_majority_that_it_is_in() {
+        let waiting = |voters: usize, members: usize| -> Vec<u64> {
+            let acks = Acks::new(members, voters, GroupOrder::Total);
+            (0..members).map(|me| acks.waiting_for(me)).collect()
+        };
+        assert_eq!(waiting(3, 3), [0b110, 0b001, 0]);
+        assert_eq!(waiting(5, 5), [0b11110, 0b11101, 0b00011, 0, 0]);
+        assert_eq!(waiting(2, 2), [0b10, 0b01]);
+        assert_eq!(waiting(1, 3), [0b110, 0, 0], "learners wait for the voters");
     }
 
     #[test]

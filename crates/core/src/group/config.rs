@@ -143,7 +143,8 @@ pub struct GroupConfig {
     /// Messages (or fragments) of one sender that not all members hold yet, at most: what is kept
     /// for repair, and where a sender waits. 1 to 65 536, default 4096. Costs memory at all members.
     pub window: u32,
-    /// The same in bytes. Default 1 MiB: what fits a cache is faster, and a message is not delivered before what waits ahead of it; more where the way is long and wide.
+    /// The same in bytes. Default 1 MiB, which a processor's cache holds; more where the way is long
+    /// and wide.
     pub window_bytes: usize,
     /// Longer messages travel in pieces of this size. Default 16 KiB.
     pub fragment: usize,

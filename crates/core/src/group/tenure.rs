@@ -53,7 +53,10 @@ pub(super) struct Tenure {
     pub(super) ack_at: Option<Time>,
     pub(super) question_at: Option<Time>,
     question_gap: u32,
-    received_unacked: u32,
+    /// Messages received since the last ack to all, and their bytes.
+    received_unacked: (u32, usize),
+    /// Who waits for a majority with this member in it has to hear.
+    owes_majority: bool,
     pub(super) beat_at: Time,
     /// Bits by rank: who was heard in this view.
     pub(super) arrived: u64,
@@ -71,7 +74,7 @@ impl Tenure {
             rank,
             store: Store::new(members),
             order: Order::new(config.order, members),
-            acks: Acks::new(members, view.voters, config.order == GroupOrder::Causal),
+            acks: Acks::new(members, view.voters, config.order),
             detector: Detector::new(now, config.timers, rank, members),
             synod: Synod::default(),
             repair: Repair::new(members),
@@ -85,7 +88,8 @@ impl Tenure {
             ack_at: None,
             question_at: None,
             question_gap: 0,
-            received_unacked: 0,
+            received_unacked: (0, 0),
+            owes_majority: false,
             beat_at: now,
             arrived: super::detector::bit(rank),
             leaving: 0,
@@ -202,7 +206,9 @@ impl Tenure {
         }
         let is_new = lane.accept(first, count, records, limit, 2 * config.window_bytes);
         if is_new {
-            self.received_unacked = self.received_unacked.saturating_add(count);
+            let (messages, bytes) = &mut self.received_unacked;
+            *messages = messages.saturating_add(count);
+            *bytes = bytes.saturating_add(records.raw().len());
         } else {
             self.owe_ack(now, now); // it does not know that this is here
         }
@@ -281,9 +287,12 @@ impl Tenure {
         self.order.advance_ready(&self.store);
         let (last, ready) = (self.order.total.last(), self.order.total.ready());
         let held = self.store.lanes.iter().map(super::store::Lane::held);
-        if self.acks.own(self.rank, held, self.order.clock(), last, ready) {
-            let is_urgent = config.is_uniform
-                || self.received_unacked >= config.window / 4
+        let (raised, counts) = self.acks.own(self.rank, held, self.order.clock(), last, ready);
+        self.owes_majority |= config.is_uniform && counts;
+        if raised {
+            let (messages, bytes) = self.received_unacked;
+            let is_urgent = messages >= config.window / 4
+                || bytes >= config.window_bytes / 4
                 || self.view.members.len() == 1;
             self.owe_ack(now, if is_urgent { now } else { now.after(config.timers.ack_delay) });
         }
@@ -443,7 +452,13 @@ impl Tenure {
 
     pub(super) fn acked(&mut self) {
         self.ack_at = None;
-        self.received_unacked = 0;
+        self.received_unacked = (0, 0);
+        self.owes_majority = false;
+    }
+
+    /// The members that are to be told at once what this one has, bits by rank.
+    pub(super) fn take_waiting(&mut self) -> u64 {
+        if std::mem::take(&mut self.owes_majority) { self.acks.waiting_for(self.rank) } else { 0 }
     }
 
     /// What is decided, or is to be, says what there is.

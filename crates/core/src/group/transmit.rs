@@ -232,6 +232,11 @@ impl Group {
             });
             send(out, &to, span);
         }
+        let waiting = if acks || is_wedged { 0 } else { tenure.take_waiting() & abreast };
+        if waiting != 0 {
+            let span = packet(out, header, |packet| push_ack(packet, tenure, false));
+            send(out, &ranks(&tenure.view, waiting), span);
+        }
         if beats && abreast != others {
             let span =
                 packet(out, header, |packet| push_beat(packet, tenure, now, is_ready, is_leaving));
