@@ -413,6 +413,11 @@ impl Cluster {
             (Template::SequencerDies, GroupOutput::Deliver { .. }) if is_first => {
                 (20, Ambush::After)
             }
+            (Template::SequencerDies, GroupOutput::Send { .. })
+                if is_first && sends(&[Kind::Data]) =>
+            {
+                (10, Ambush::After) // before the others get it, or the places that it has given
+            }
             (Template::DonorDies, GroupOutput::SnapshotWanted { .. }) => (300, Ambush::After),
             (Template::DonorDies, GroupOutput::Send { .. }) if sends(&[Kind::Piece]) => {
                 (100, Ambush::Before)
