@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_wire::group::Member;
 
-use crate::{Rng, Time};
+use crate::{Rng, Time, sabotage};
 
 const ANSWER_GOOD_FOR: Duration = Duration::from_secs(2);
 
@@ -89,13 +89,12 @@ impl Seeker {
         let is_new = |at: Time| now.since(at) < ANSWER_GOOD_FOR;
         let all_answered = self.contacts.iter().all(|contact| {
             contact.address == me.address
-                || contact
-                    .answer
-                    .as_ref()
-                    .is_some_and(|(address, at)| is_new(*at) && *address > me.address)
+                || contact.answer.as_ref().is_some_and(|(address, at)| {
+                    is_new(*at) && (*address > me.address || sabotage::is(132))
+                })
         });
-        let is_lowest =
-            self.rivals.iter().all(|(address, at)| !is_new(*at) || *address >= me.address);
+        let is_lowest = sabotage::is(132)
+            || self.rivals.iter().all(|(address, at)| !is_new(*at) || *address >= me.address);
         all_answered && is_lowest && !self.members.values().any(|at| is_new(*at))
     }
 

@@ -226,7 +226,7 @@ impl Tenure {
         }
         let mask = u32::try_from(*last - number).ok().and_then(|back| 1u128.checked_shl(back));
         match mask {
-            Some(mask) if order == GroupOrder::None && *bits & mask == 0 => {
+            Some(mask) if order == GroupOrder::None && (*bits & mask == 0 || sabotage::is(133)) => {
                 *bits |= mask;
                 true
             }

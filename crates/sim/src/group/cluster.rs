@@ -25,7 +25,7 @@ pub(crate) enum Happening {
     Packet { from: u128, to: usize, bytes: Vec<u8>, is_changed: bool },
     Produce { slot: usize },
     Link { slot: usize, life: Life, node: u128, state: LinkState },
-    Full { slot: usize, life: Life, node: u128, is_full: bool },
+    Full { slot: usize, life: Life, node: u128 },
     Snapshot { slot: usize, life: Life, view: u64, bytes: Vec<u8> },
     Release { slot: usize, life: Life },
     Strike(Strike),
@@ -57,6 +57,8 @@ pub(crate) struct Slot {
     pub bytes: u64,
     /// Messages that were seen to come, where somebody watches.
     pub brought: BTreeSet<u64>,
+    /// By node: until when nothing more can be sent to it.
+    pub full_until: BTreeMap<u128, u64>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ pub(crate) struct Figures {
     pub is_excused: bool,
 }
 
+/// For each sixteen processes.
 const EVENTS_MAX: u64 = 6_000_000;
 /// Packets that the operating system keeps for a process that does not read.
 const BACKLOG_MAX: usize = 500;
@@ -132,6 +135,7 @@ impl Cluster {
                     packets: 0,
                     bytes: 0,
                     brought: BTreeSet::new(),
+                    full_until: BTreeMap::new(),
                 }
             })
             .collect();
@@ -187,7 +191,7 @@ impl Cluster {
         self.oracle.now = at;
         self.trace.now = at;
         self.figures.events += 1;
-        if self.figures.events > EVENTS_MAX {
+        if self.figures.events > EVENTS_MAX * (1 + self.slots.len() as u64 / 16) {
             self.oracle.fail("I25", format!("the world does not come to rest: {event:?}"));
         }
         let is_over = self.dispatch(event);
@@ -267,8 +271,10 @@ impl Cluster {
                     self.turn(slot, Some(Input::Link { node, state })).ok();
                 }
             }
-            Happening::Full { slot, life, node, is_full } => {
+            Happening::Full { slot, life, node } => {
                 if self.is_of_now(slot, life) {
+                    let until = self.slots[slot].full_until.get(&node);
+                    let is_full = until.is_some_and(|until| *until > self.now);
                     self.trace.note(slot, 32, node as u64, u64::from(is_full), || {
                         format!(
                             "has {} room towards {node:?}",

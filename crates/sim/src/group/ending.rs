@@ -32,11 +32,19 @@ impl Cluster {
             }
             self.leave_old_epoch(slot);
             self.start(slot);
+            self.make_room(slot);
             self.hold(slot, false);
             self.turn(slot, None).ok();
             self.queue.push(self.now + MS, Happening::Produce { slot });
         }
         self.queue.push(self.now + 100 * MS, Happening::Check);
+    }
+
+    fn make_room(&mut self, slot: usize) {
+        let life = self.slots[slot].process.as_ref().map_or(Life::MAX, |process| process.life);
+        for node in std::mem::take(&mut self.slots[slot].full_until).into_keys() {
+            self.queue.push(self.now, Happening::Full { slot, life, node });
+        }
     }
 
     /// Where a view was forced, its operator ends whoever was left behind.

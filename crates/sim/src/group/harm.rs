@@ -201,14 +201,7 @@ impl Cluster {
                     self.hold(slot, true);
                 }
             }
-            Strike::Full { slot, about, time } => {
-                if let Some(process) = &self.slots[slot].process {
-                    let (life, node) = (process.life, node_of(about));
-                    self.queue.push(self.now, Happening::Full { slot, life, node, is_full: true });
-                    let until = self.now + time;
-                    self.queue.push(until, Happening::Full { slot, life, node, is_full: false });
-                }
-            }
+            Strike::Full { slot, about, time } => self.fill(slot, about, time),
             Strike::Leave { slot } => self.leave(slot),
             Strike::Force => self.force(),
         }
@@ -296,6 +289,17 @@ impl Cluster {
         let life = place.process.as_ref().map_or(Life::MAX, |process| process.life);
         self.queue.push(until, Happening::Wake { slot, life });
         self.trace.note(slot, 22, time, more, || format!("stands still for {} ms", time / MS));
+    }
+
+    /// For a while a process can send no more to another.
+    fn fill(&mut self, slot: usize, about: usize, time: u64) {
+        let Some(process) = &self.slots[slot].process else { return };
+        let (life, node) = (process.life, node_of(about));
+        let until = self.slots[slot].full_until.entry(node).or_default();
+        *until = (*until).max(self.now + time);
+        for at in [self.now, *until] {
+            self.queue.push(at, Happening::Full { slot, life, node });
+        }
     }
 
     fn leave(&mut self, slot: usize) {
@@ -408,6 +412,11 @@ impl Cluster {
             }
             (Template::SequencerDies, GroupOutput::Deliver { .. }) if is_first => {
                 (20, Ambush::After)
+            }
+            (Template::SequencerDies, GroupOutput::Send { .. })
+                if is_first && sends(&[Kind::Data]) =>
+            {
+                (10, Ambush::After) // before the others get it, or the places that it has given
             }
             (Template::DonorDies, GroupOutput::SnapshotWanted { .. }) => (300, Ambush::After),
             (Template::DonorDies, GroupOutput::Send { .. }) if sends(&[Kind::Piece]) => {

@@ -122,7 +122,8 @@ fn settle(cluster: &mut Cluster, members: usize) {
         sizes.filter(|size| *size == members).count() == members
     };
     while !is_done(cluster) {
-        assert!(cluster.now < until && cluster.oracle.violation.is_none(), "the group settles");
+        let violation = &cluster.oracle.violation;
+        assert!(cluster.now < until && violation.is_none(), "the group settles: {violation:?}");
         cluster.run_for(MS / 2);
     }
 }

@@ -38,11 +38,13 @@ impl Oracle {
         self.judge_primaries();
     }
 
-    /// A member's last message, if it is long and was not delivered: it waits for the next view.
+    /// A member's last message, if it is long and was not delivered: it waits for the next view. Best
+    /// effort sends every message at once.
     fn waiting(&self, life: Life) -> Option<u64> {
         let member = &self.members[life];
         let last = *member.own.last()?;
-        (self.sent[last as usize].is_long && !member.seen.contains(&last)).then_some(last)
+        let is_long = self.sent[last as usize].is_long && self.promise.is_reliable;
+        (is_long && !member.seen.contains(&last)).then_some(last)
     }
 
     fn judge_install(
