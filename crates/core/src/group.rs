@@ -44,7 +44,7 @@ use tidings_wire::group::{Frame, Proposal, Span as Range, push_record};
 
 use crate::{Rng, Time, sabotage};
 use backoff::Backoff;
-use casting::Casting;
+use casting::{Casting, mark_of};
 use departure::Departure;
 use detector::{all, bit};
 use founding::Seeker;
@@ -206,7 +206,8 @@ impl Group {
         let result = match input {
             Input::Packet { from, bytes } => self.receive(now, from, bytes, out),
             // What a cast leads to is worked out once a batch, as its packet is built.
-            Input::Cast { payload } => return self.cast(payload, out),
+            Input::Cast { payload } => return self.cast(payload, false, out),
+            Input::Ask { payload } => return self.cast(payload, true, out),
             Input::Leave => self.leave(now, out),
             Input::Link { node, state } => self.link(now, node, state),
             Input::Full { node, is_full } => {
@@ -308,7 +309,12 @@ impl Group {
         }
     }
 
-    fn cast(&mut self, payload: &[u8], out: &mut GroupOutbox) -> Result<(), Refused> {
+    fn cast(
+        &mut self,
+        payload: &[u8],
+        is_request: bool,
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
         let is_blocked = self.is_fenced || self.newcomer.is_some() || self.is_leaving;
         let Some(tenure) =
             self.tenure.as_mut().filter(|tenure| !is_blocked && tenure.synod.wedged_at.is_none())
@@ -324,29 +330,35 @@ impl Group {
         self.sent += 1;
         self.has_cast = true;
         if self.config.reliability == Reliability::BestEffort {
-            return self.cast_loosely(payload, out);
+            return self.cast_loosely(payload, is_request, out);
         }
         if payload.len() <= self.config.fragment {
-            tenure.push(self.sent, false, payload);
+            tenure.push(self.sent, mark_of(is_request), payload);
         } else {
-            self.casting = Some(Casting::new(payload));
+            self.casting = Some(Casting::new(payload, is_request));
         }
         Ok(())
     }
 
     /// Best effort: delivered here at once, sent once.
-    fn cast_loosely(&mut self, payload: &[u8], out: &mut GroupOutbox) -> Result<(), Refused> {
+    fn cast_loosely(
+        &mut self,
+        payload: &[u8],
+        is_request: bool,
+        out: &mut GroupOutbox,
+    ) -> Result<(), Refused> {
         let Some(tenure) = &mut self.tenure else { return Err(Refused::Blocked) };
         if payload.len() > tidings_wire::group::PIECE_OF_MESSAGE_MAX {
             self.sent -= 1;
             return Err(Refused::TooLarge);
         }
-        push_record(false, &[], payload, &mut tenure.loose);
+        push_record(mark_of(is_request), &[], payload, &mut tenure.loose);
         tenure.loose_count += 1;
         if !self.is_held {
             let bytes = out.keep(payload);
-            let (view, from) = (tenure.view.id, tenure.rank as u8);
-            out.push(GroupOutput::Deliver { view, from, number: self.sent, position: 0, bytes });
+            let (view, from, number) = (tenure.view.id, tenure.rank as u8, self.sent);
+            let position = 0;
+            out.push(GroupOutput::Deliver { view, from, number, position, is_request, bytes });
         }
         Ok(())
     }

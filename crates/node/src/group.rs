@@ -20,11 +20,13 @@ mod event;
 mod membership;
 mod multicast;
 mod notice;
+mod request;
 mod run;
 
 pub use builder::{GroupBuilder, Reliability};
 pub use event::{GroupMessage, GroupView, RawGroupEvent};
 pub use multicast::{GroupReceipt, Multicast};
+pub use request::{GroupCall, GroupReplies, GroupReply, GroupRequest, Replies};
 
 pub(crate) use membership::Membership;
 
@@ -34,6 +36,11 @@ const CHANNELS: &str = "$group/";
 /// The channel of a node that carries the packets of a group.
 fn channel_of(group: &str) -> String {
     format!("{CHANNELS}{group}")
+}
+
+/// The channel of a node that carries the answers to its requests to a group.
+fn answers_of(group: &str) -> String {
+    format!("{CHANNELS}{group}/answers")
 }
 
 /// Whether a channel carries packets of a group: no messages of an application, and nothing that
@@ -110,6 +117,35 @@ impl RawGroup {
     /// others; `.until(Stage::Uniform)`: whoever survives will deliver it.
     pub fn multicast<'a>(&'a self, body: &'a [u8]) -> Multicast<'a> {
         Multicast::new(&self.member, Cow::Borrowed(body))
+    }
+
+    /// Multicasts a request, which members answer with [`GroupRequest::reply`]; this one may too.
+    /// As it stands it waits for the answers of all of them. Who leaves is not waited for.
+    ///
+    /// ```
+    /// use tidings::{RawGroupEvent, Replies};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let node = tidings::Node::builder().start().wait()?;
+    /// node.listen("tcp://127.0.0.1:0").wait()?;
+    /// let mut group = node.raw_group("clerks").join().wait()?;
+    /// let asker = group.sender();
+    /// let asking = std::thread::spawn(move || {
+    ///     asker.request(b"how many?").replies(Replies::First).wait()
+    /// });
+    /// while !asking.is_finished() {
+    ///     if let RawGroupEvent::Request(request) = group.event().wait()? {
+    ///         request.reply(b"one")?;
+    ///         break;
+    ///     }
+    /// }
+    /// let replies = asking.join().expect("it does not panic")?;
+    /// assert_eq!(&replies.replies[0].body[..], b"one");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request<'a>(&'a self, body: &'a [u8]) -> GroupCall<'a> {
+        GroupCall::new(&self.member, Cow::Borrowed(body))
     }
 
     pub(crate) fn multicast_of<'a>(&'a self, body: Cow<'a, [u8]>) -> Multicast<'a> {
@@ -208,6 +244,11 @@ impl GroupSender {
     /// See [`RawGroup::multicast`].
     pub fn multicast<'a>(&'a self, body: &'a [u8]) -> Multicast<'a> {
         Multicast::new(&self.member, Cow::Borrowed(body))
+    }
+
+    /// See [`RawGroup::request`].
+    pub fn request<'a>(&'a self, body: &'a [u8]) -> GroupCall<'a> {
+        GroupCall::new(&self.member, Cow::Borrowed(body))
     }
 
     /// See [`RawGroup::try_multicast`].

@@ -57,8 +57,8 @@ pub use error::{
     RecvError, RequestError, SendError,
 };
 pub use group::{
-    GroupBuilder, GroupMessage, GroupReceipt, GroupSender, GroupView, Multicast, NextEvent,
-    RawGroup, RawGroupEvent, Reliability,
+    GroupBuilder, GroupCall, GroupMessage, GroupReceipt, GroupReplies, GroupReply, GroupRequest,
+    GroupSender, GroupView, Multicast, NextEvent, RawGroup, RawGroupEvent, Reliability, Replies,
 };
 pub use message::{Ack, Message, RawMessage};
 pub use node::{

@@ -30,7 +30,7 @@ pub use control::{
 pub use frame::Frame;
 pub use lists::{Acked, Counts, ORDER_RANK, Ranges, Runs, Span};
 pub use packet::{Frames, HEADER_LEN, Header, Packet, Writer};
-pub use records::{Clock, RECORD_HEAD, Record, Records, push_record};
+pub use records::{Clock, Mark, RECORD_HEAD, Record, Records, push_record};
 pub use view::{ADDRESS_MAX, MEMBERS_MAX, Member, MemberId, View};
 
 /// The longest group packet.

@@ -54,6 +54,9 @@ pub(crate) struct JoinArgs {
     /// Write each body as a line to this file; newcomers get it as their state
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Exclude a member that stops all senders for so long; without it they wait while it lives
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    evict_after: Option<Duration>,
     /// Give up looking for the group after so long
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "30s")]
     timeout: Duration,
@@ -177,6 +180,9 @@ impl Membership<'_> {
             builder = builder.order(order.order());
         }
         builder = builder.reliability(self.args.reliability.reliability());
+        if let Some(after) = self.args.evict_after {
+            builder = builder.slow(tidings::Slow::EvictAfter(after));
+        }
         if let Some(member) = &self.args.member {
             builder = builder.member(member);
         }
@@ -233,6 +239,9 @@ impl Membership<'_> {
     fn show(&mut self, group: &RawGroup, event: RawGroupEvent) -> Result<Shown, Trouble> {
         match (&event, &mut self.state) {
             (RawGroupEvent::Message(message), Some(state)) => state.append(&message.body)?,
+            (RawGroupEvent::Request(request), Some(state)) => {
+                state.append(&request.message().body)?;
+            }
             (RawGroupEvent::State { bytes, .. }, Some(state)) => state.replace(bytes)?,
             (RawGroupEvent::StateWanted { view }, Some(state)) => {
                 group.give_state(*view, &state.read()?).map_err(|error| trouble(&error))?;

@@ -1,7 +1,7 @@
 //! Events as lines: JSON for programs, short sentences for people.
 
 use serde_json::{Value, json};
-use tidings::RawGroupEvent;
+use tidings::{GroupMessage, RawGroupEvent};
 
 use crate::{
     print::{Fields, Output, base64, printable},
@@ -90,17 +90,8 @@ impl Printer {
                 ("primary", json!(view.is_primary)),
                 ("coordinator", json!(view.coordinator())),
             ],
-            RawGroupEvent::Message(message) => {
-                let mut fields = vec![
-                    ("event", json!("message")),
-                    ("view", json!(message.view)),
-                    ("from", json!(*message.from)),
-                    ("seq", json!(message.number)),
-                ];
-                fields.extend(message.position.map(|position| ("position", json!(position))));
-                fields.push(body_of(&message.body));
-                fields
-            }
+            RawGroupEvent::Request(request) => message_fields(request.message()),
+            RawGroupEvent::Message(message) => message_fields(message),
             RawGroupEvent::State { bytes, position } => {
                 let mut fields = vec![("event", json!("state")), ("bytes", json!(bytes.len()))];
                 fields.extend(position.map(|position| ("position", json!(position))));
@@ -137,9 +128,8 @@ impl Printer {
                 }
                 line
             }
-            RawGroupEvent::Message(message) => {
-                format!("{}: {}", message.from, printable(&message.body))
-            }
+            RawGroupEvent::Request(request) => line_of(request.message()),
+            RawGroupEvent::Message(message) => line_of(message),
             RawGroupEvent::State { bytes, .. } => format!("-- state of {} bytes", bytes.len()),
             RawGroupEvent::Suspect { member, is_suspected: true } => {
                 format!("-- {member} may be gone")
@@ -159,4 +149,20 @@ impl Printer {
         };
         self.output.line(line.as_bytes())
     }
+}
+
+fn message_fields(message: &GroupMessage) -> Vec<(&'static str, Value)> {
+    let mut fields = vec![
+        ("event", json!("message")),
+        ("view", json!(message.view)),
+        ("from", json!(*message.from)),
+        ("seq", json!(message.number)),
+    ];
+    fields.extend(message.position.map(|position| ("position", json!(position))));
+    fields.push(body_of(&message.body));
+    fields
+}
+
+fn line_of(message: &GroupMessage) -> String {
+    format!("{}: {}", message.from, printable(&message.body))
 }

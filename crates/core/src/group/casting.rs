@@ -3,7 +3,14 @@
 
 use std::fmt;
 
+use tidings_wire::group::Mark;
+
 use super::store::Digest;
+
+/// The mark of a whole message.
+pub(super) fn mark_of(is_request: bool) -> Mark {
+    if is_request { Mark::Request } else { Mark::Message }
+}
 
 /// Bytes of a message that is not whole yet.
 #[derive(Clone, Default)]
@@ -19,20 +26,21 @@ impl fmt::Debug for Part {
 #[derive(Debug)]
 pub(super) struct Casting {
     payload: Part,
+    is_request: bool,
     at: usize,
 }
 
 impl Casting {
-    pub(super) fn new(payload: &[u8]) -> Self {
-        Self { payload: Part(payload.to_vec()), at: 0 }
+    pub(super) fn new(payload: &[u8], is_request: bool) -> Self {
+        Self { payload: Part(payload.to_vec()), is_request, at: 0 }
     }
 
-    /// The next piece of at most so many bytes, and whether more follow.
-    pub(super) fn next_piece(&mut self, piece_max: usize) -> (&[u8], bool) {
+    /// The next piece of at most so many bytes, and what it is.
+    pub(super) fn next_piece(&mut self, piece_max: usize) -> (&[u8], Mark) {
         let rest = self.payload.0.get(self.at..).unwrap_or_default();
         let len = rest.len().min(piece_max);
         self.at += piece_max;
-        (&rest[..len], len < rest.len())
+        (&rest[..len], if len < rest.len() { Mark::Piece } else { mark_of(self.is_request) })
     }
 
     /// The view has ended with only a part of it sent, which nobody delivers: all of it goes into the

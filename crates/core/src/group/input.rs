@@ -39,6 +39,11 @@ pub enum Input<'a> {
         /// The message.
         payload: &'a [u8],
     },
+    /// The same for a message that every member is to answer; how is the driver's affair.
+    Ask {
+        /// The request.
+        payload: &'a [u8],
+    },
     /// The application leaves.
     Leave,
     /// News of the connection to a node.

@@ -70,6 +70,8 @@ pub enum GroupOutput {
         number: u64,
         /// Its place in the total order since the founding, from 1; 0 without total order.
         position: u64,
+        /// Whether it was sent with `Input::Ask`.
+        is_request: bool,
         /// The message.
         bytes: Span,
     },

@@ -1,7 +1,7 @@
 //! Receiving: whose packet it is, whether it belongs to this view, and which machine each of its
 //! frames is for.
 
-use tidings_wire::group::{Frame, Header, MemberId, ORDER_RANK, Packet, Ranges};
+use tidings_wire::group::{Frame, Header, Mark, MemberId, ORDER_RANK, Packet, Ranges};
 
 use super::{Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability, To};
 use crate::{Time, sabotage};
@@ -127,7 +127,15 @@ impl Group {
                     if is_new && may_deliver {
                         let bytes = out.keep(record.body);
                         let (view, from) = (tenure.view.id, rank as u8);
-                        out.push(GroupOutput::Deliver { view, from, number, position: 0, bytes });
+                        let (position, is_request) = (0, record.mark == Mark::Request);
+                        out.push(GroupOutput::Deliver {
+                            view,
+                            from,
+                            number,
+                            position,
+                            is_request,
+                            bytes,
+                        });
                     }
                 }
                 Ok(())

@@ -234,13 +234,13 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use tidings_wire::group::push_record;
+    use tidings_wire::group::{Mark, push_record};
 
     use super::*;
 
     fn run(bodies: &[&str]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bodies.iter().for_each(|body| push_record(false, &[], body.as_bytes(), &mut bytes));
+        bodies.iter().for_each(|body| push_record(Mark::Message, &[], body.as_bytes(), &mut bytes));
         bytes
     }
 
@@ -268,7 +268,7 @@ mod tests {
     fn what_is_forgotten_is_gone_and_the_rest_stays() {
         let mut lane = Lane::default();
         for number in 1..=2000u64 {
-            lane.push(|out| push_record(false, &[], &number.to_le_bytes(), out));
+            lane.push(|out| push_record(Mark::Message, &[], &number.to_le_bytes(), out));
             lane.forget(number.saturating_sub(10));
         }
         assert_eq!((lane.kept(), lane.held()), (10, 2000));

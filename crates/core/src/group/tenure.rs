@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tidings_wire::group::{Acked, Records, Runs, Span as Range, View, push_record};
+use tidings_wire::group::{Acked, Mark, Records, Runs, Span as Range, View, push_record};
 
 use super::acks::Acks;
 use super::casting::{Casting, Part};
@@ -153,20 +153,20 @@ impl Tenure {
             if !self.has_room(config) {
                 return false;
             }
-            let (piece, has_more) = casting.next_piece(config.fragment);
-            self.push(number, has_more, piece);
-            if !has_more {
+            let (piece, mark) = casting.next_piece(config.fragment);
+            self.push(number, mark, piece);
+            if mark != Mark::Piece {
                 return true;
             }
         }
     }
 
     /// Appends one record to this member's own lane.
-    pub(super) fn push(&mut self, number: u64, has_more: bool, piece: &[u8]) {
+    pub(super) fn push(&mut self, number: u64, mark: Mark, piece: &[u8]) {
         let clock = self.order.stamp(self.rank);
         let lane = &mut self.store.lanes[self.rank];
-        lane.push(|out| push_record(has_more, &clock, piece, out));
-        if !has_more {
+        lane.push(|out| push_record(mark, &clock, piece, out));
+        if mark != Mark::Piece {
             self.unstable.push_back((lane.held(), number));
             self.not_uniform.push_back((lane.held(), number));
         }
@@ -323,9 +323,9 @@ impl Tenure {
     ) {
         let Some(record) = self.store.lanes[next.rank].record(next.number) else { return };
         let Part(assembly) = &mut self.assembly[next.rank];
-        if record.has_more || !assembly.is_empty() {
+        if record.mark == Mark::Piece || !assembly.is_empty() {
             assembly.extend_from_slice(record.body);
-            if record.has_more {
+            if record.mark == Mark::Piece {
                 return;
             }
         }
@@ -334,8 +334,9 @@ impl Tenure {
         let crc = tidings_wire::group::crc32c(body);
         let (number, position) = ledger.enter(next.rank, crc, is_total);
         let bytes = out.keep(body);
-        let view = self.view.id;
-        out.push(GroupOutput::Deliver { view, from: next.rank as u8, number, position, bytes });
+        let (view, from) = (self.view.id, next.rank as u8);
+        let is_request = record.mark == Mark::Request;
+        out.push(GroupOutput::Deliver { view, from, number, position, is_request, bytes });
         *assembly = Vec::new();
     }
 

@@ -127,7 +127,7 @@ impl World {
                     let nodes = view.members.iter().map(|member| member.id.node).collect();
                     member.seen.push(Seen::View(view.id, nodes));
                 }
-                GroupOutput::Deliver { view, from, number, position, bytes } => {
+                GroupOutput::Deliver { view, from, number, position, bytes, .. } => {
                     let members = member.seen.iter().rev().find_map(|seen| match seen {
                         Seen::View(id, nodes) if id == view => Some(nodes.clone()),
                         _ => None,

@@ -181,6 +181,9 @@ impl GroupBuilder {
         let channel = channel_of(&self.name);
         let rx = self.node.raw_receiver(&channel).open_for(crate::hub::Purpose::Send);
         let rx = rx.map_err(|error| GroupError::Config { what: error.to_string() })?;
+        let answers = self.node.raw_receiver(&super::answers_of(&self.name));
+        let answers = answers.open_for(crate::hub::Purpose::Send);
+        let answers = answers.map_err(|error| GroupError::Config { what: error.to_string() })?;
         let now = hub.clock.now();
         let group = tidings_core::group::Group::new(now, me, start, self.config, entropy());
         let group = group.map_err(|_| GroupError::Config {
@@ -198,7 +201,7 @@ impl GroupBuilder {
             let what = format!("this node is a member of {} already", member.name);
             return Err(GroupError::Config { what });
         }
-        let task = hub.runtime.spawn(run::run(member.clone(), rx));
+        let task = hub.runtime.spawn(run::run(member.clone(), rx, answers));
         hub.lock().tasks.push(task.abort_handle());
         Ok(RawGroup::new(member, self.node))
     }

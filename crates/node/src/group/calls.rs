@@ -9,6 +9,7 @@ use tidings_core::group::{Input, Refused};
 
 use super::event::RawGroupEvent;
 use super::membership::{BURST_GAP, EVENTS_BYTES_MAX, EVENTS_MAX, End, Membership, register};
+use super::request::Call;
 use crate::error::GroupError;
 use crate::status::GroupStatus;
 
@@ -18,15 +19,31 @@ const EVENTS_TAKEN: usize = 256;
 impl Membership {
     /// Multicasts; the message's number, or `None` if it has to wait.
     pub fn cast(&self, body: &[u8]) -> Result<Option<u64>, GroupError> {
+        self.accept(Input::Cast { payload: body }, body.len())
+    }
+
+    /// The same for a request, which waits for answers from now on.
+    fn ask(&self, body: &[u8]) -> Result<Option<u64>, GroupError> {
+        self.accept(Input::Ask { payload: body }, body.len())
+    }
+
+    fn accept(&self, input: Input<'_>, len: usize) -> Result<Option<u64>, GroupError> {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
-        match self.turn(&mut inner, now, Input::Cast { payload: body }) {
+        let is_request = matches!(input, Input::Ask { .. });
+        if is_request {
+            Self::may_ask(&inner)?;
+        }
+        match self.turn(&mut inner, now, input) {
             Ok(()) => {}
             Err(Refused::Blocked | Refused::WindowFull) => return Ok(None),
-            Err(Refused::TooLarge) => return Err(GroupError::TooLarge { len: body.len() }),
+            Err(Refused::TooLarge) => return Err(GroupError::TooLarge { len }),
             Err(_) => return Err(inner.ended()),
         }
         let number = inner.group.sent();
+        if is_request {
+            inner.calls.insert(number, Call::default());
+        }
         if now.since(inner.transmitted_at) >= BURST_GAP {
             self.transmit(&mut inner, now);
         } else if !inner.is_transmit_planned {
@@ -36,14 +53,31 @@ impl Membership {
         Ok(Some(number))
     }
 
-    /// The same, and whoever has to wait is woken when it may be worth another try.
+    /// As `cast`, and whoever has to wait is woken when it may be worth another try.
     pub fn poll_cast(&self, body: &[u8], cx: &Context<'_>) -> Result<Option<u64>, GroupError> {
-        if let Some(number) = self.cast(body)? {
+        self.poll_accept(|| self.cast(body), cx)
+    }
+
+    /// The same for a request.
+    pub(super) fn poll_ask(
+        &self,
+        body: &[u8],
+        cx: &Context<'_>,
+    ) -> Result<Option<u64>, GroupError> {
+        self.poll_accept(|| self.ask(body), cx)
+    }
+
+    fn poll_accept(
+        &self,
+        offer: impl Fn() -> Result<Option<u64>, GroupError>,
+        cx: &Context<'_>,
+    ) -> Result<Option<u64>, GroupError> {
+        if let Some(number) = offer()? {
             return Ok(Some(number));
         }
         register(&mut self.lock().waiters.room, cx.waker());
         self.rearm.notify_one(); // what was gathered must go out, or there is never room
-        self.cast(body)
+        offer()
     }
 
     /// The stage of an own message, once it is the one that is waited for.
@@ -111,14 +145,14 @@ impl Membership {
     }
 
     pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
-        self.ask(Input::Snapshot { view, bytes: state }, state.len())
+        self.tell(Input::Snapshot { view, bytes: state }, state.len())
     }
 
     pub fn force_view(&self) -> Result<(), GroupError> {
-        self.ask(Input::ForceView, 0)
+        self.tell(Input::ForceView, 0)
     }
 
-    fn ask(&self, input: Input<'_>, len: usize) -> Result<(), GroupError> {
+    fn tell(&self, input: Input<'_>, len: usize) -> Result<(), GroupError> {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         let result = self.turn(&mut inner, now, input);
@@ -215,11 +249,11 @@ impl Membership {
 
     /// Asks the others to go on without this member.
     pub fn begin_leave(&self) {
-        let _ = self.ask(Input::Leave, 0);
+        let _ = self.tell(Input::Leave, 0);
     }
 
     pub async fn leave(&self, timeout: Duration) -> Result<(), GroupError> {
-        self.ask(Input::Leave, 0)?;
+        self.tell(Input::Leave, 0)?;
         let left = std::future::poll_fn(|cx| {
             let mut inner = self.lock();
             register(&mut inner.waiters.news, cx.waker());

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::request::GroupRequest;
+
 /// A view, as this member installed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
@@ -57,6 +59,8 @@ pub enum RawGroupEvent {
     View(GroupView),
     /// A message.
     Message(GroupMessage),
+    /// A message that this member is to answer.
+    Request(GroupRequest),
     /// This member's own messages up to this number will be delivered by every member that survives.
     Uniform {
         /// The number.
@@ -109,6 +113,7 @@ impl RawGroupEvent {
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Message(message) => message.body.len(),
+            Self::Request(request) => request.message().body.len(),
             Self::State { bytes, .. } => bytes.len(),
             _ => 0,
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tidings_transport::Address;
 use tokio::sync::Notify;
 
 use super::event::{GroupView, RawGroupEvent};
+use super::request::Call;
 use super::{builder, channel_of};
 use crate::error::GroupError;
 use crate::hub::{Hub, Purpose};
@@ -41,6 +42,7 @@ pub(super) const BURST_GAP: Duration = Duration::from_micros(50);
 pub(crate) struct Membership {
     pub hub: Arc<Hub>,
     pub name: String,
+    pub(super) me: Weak<Self>,
     contacts: Vec<String>,
     inner: Mutex<Inner>,
     /// Wakes the task: something is to be transmitted, or a deadline is nearer.
@@ -75,6 +77,10 @@ pub(crate) struct Inner {
     pub(super) events_bytes: usize,
     pub(super) is_held: bool,
     pub(super) waiters: Waiters,
+    /// Own requests that wait for answers, by number.
+    pub(super) calls: BTreeMap<u64, Call>,
+    /// Ways of the answers to others' requests.
+    pub(super) answers: BTreeMap<u128, RawSender>,
     pub(super) has_news: bool,
     pub(super) delivered: u64,
     pub(super) uniform: u64,
@@ -109,6 +115,8 @@ impl Membership {
             events_bytes: 0,
             is_held: false,
             waiters: Waiters::default(),
+            calls: BTreeMap::new(),
+            answers: BTreeMap::new(),
             has_news: false,
             delivered: 0,
             uniform: 0,
@@ -120,7 +128,8 @@ impl Membership {
             abandoned_at: None,
         };
         let (hub, inner) = (hub.clone(), Mutex::new(inner));
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             hub,
             name,
             contacts,
@@ -169,7 +178,6 @@ impl Membership {
         while inner.group.has_rest() {
             self.transmit(&mut inner, now);
         }
-        wake(&mut inner);
         let is_left_alone = inner.abandoned_at.is_some_and(|at| at <= now);
         inner.end.is_some() || is_left_alone
     }
@@ -223,6 +231,7 @@ impl Membership {
         inner.transmitted_at = now;
         inner.group.transmit(now, &mut inner.out);
         self.carry_out(inner, now);
+        wake(inner);
     }
 
     fn carry_out(&self, inner: &mut Inner, now: Time) {

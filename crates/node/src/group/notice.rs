@@ -7,6 +7,7 @@ use tidings_core::group::{GroupOutput, Member, MemberId, To, View};
 
 use super::event::{GroupMessage, GroupView, RawGroupEvent};
 use super::membership::{End, Inner, Membership};
+use super::request::GroupRequest;
 
 impl Membership {
     /// What the machine says to the application.
@@ -29,9 +30,18 @@ impl Membership {
             GroupOutput::Install { view, joined, left, history } => {
                 RawGroupEvent::View(self.install(inner, *view, &joined, left, history))
             }
-            GroupOutput::Deliver { view, from, number, position, bytes } => {
+            GroupOutput::Deliver { view, from, number, position, is_request, bytes } => {
                 let position = (position > 0).then_some(position);
-                self.delivered(inner, (view, from), (number, position), bodies.slice(bytes.range()))
+                let body = bodies.slice(bytes.range());
+                let message = delivered(inner, (view, from), (number, position), body);
+                match inner.installed.members.get(usize::from(from)).filter(|_| is_request) {
+                    Some(asker) => {
+                        let asker = asker.id;
+                        self.asked(inner, &message);
+                        RawGroupEvent::Request(GroupRequest::new(message, self.me.clone(), asker))
+                    }
+                    None => RawGroupEvent::Message(message),
+                }
             }
             GroupOutput::SnapshotWanted { view } => RawGroupEvent::StateWanted { view },
             GroupOutput::State { bytes, position } => RawGroupEvent::State {
@@ -75,26 +85,15 @@ impl Membership {
         inner.events.push_back(event);
     }
 
-    fn delivered(
-        &self,
-        inner: &mut Inner,
-        (view, from): (u64, u8),
-        (number, position): (u64, Option<u64>),
-        body: Bytes,
-    ) -> RawGroupEvent {
-        let member = inner.installed.members.get(usize::from(from));
-        let is_mine = member.is_some_and(|member| member.id == inner.group.me().id);
-        if is_mine {
-            inner.delivered = inner.delivered.max(number);
+    /// A request is delivered: if it is this member's own, its members are to answer.
+    fn asked(&self, inner: &mut Inner, message: &GroupMessage) {
+        let Inner { calls, installed, names, .. } = inner;
+        if message.is_mine
+            && let Some(call) = calls.get_mut(&message.number)
+        {
+            let ids = installed.members.iter().map(|member| member.id);
+            call.delivered(ids.zip(names.iter().cloned()));
         }
-        RawGroupEvent::Message(GroupMessage {
-            view,
-            from: inner.names.get(usize::from(from)).cloned().unwrap_or_default(),
-            number,
-            position,
-            is_mine,
-            body,
-        })
     }
 
     fn install(
@@ -129,12 +128,29 @@ impl Membership {
         }
         inner.outlets.retain(|to, _| matches!(to, To::Node(_)));
         inner.suspected.clear();
+        inner.calls.values_mut().for_each(|call| call.follow(|id| view.contains(id)));
+        inner.answers.retain(|node, _| view.rank_of_node(*node).is_some());
         inner.names = view.members.iter().map(|member| member.name.as_str().into()).collect();
         inner.installed = view;
         self.has_room.store(true, Ordering::Release); // of the ways that are gone
         inner.view = Some(news.clone());
         news
     }
+}
+
+fn delivered(
+    inner: &mut Inner,
+    (view, from): (u64, u8),
+    (number, position): (u64, Option<u64>),
+    body: Bytes,
+) -> GroupMessage {
+    let member = inner.installed.members.get(usize::from(from));
+    let is_mine = member.is_some_and(|member| member.id == inner.group.me().id);
+    if is_mine {
+        inner.delivered = inner.delivered.max(number);
+    }
+    let from = inner.names.get(usize::from(from)).cloned().unwrap_or_default();
+    GroupMessage { view, from, number, position, is_mine, body }
 }
 
 fn set_primary(inner: &mut Inner, is_primary: bool) {

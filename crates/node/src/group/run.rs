@@ -1,4 +1,4 @@
-//! The task of a membership: packets in, time, and news of connections.
+//! The task of a membership: packets and answers in, time, and news of connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::receiver::RawReceiver;
 const PACKETS: usize = 64;
 
 /// Runs until the membership or the node is over.
-pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver) {
+pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver, mut answers: RawReceiver) {
     let mut links = member.hub.links.subscribe();
     loop {
         if member.settle() {
@@ -23,6 +23,11 @@ pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver) {
                 let Ok(packet) = packet else { return };
                 let more = std::iter::from_fn(|| rx.try_recv().ok().flatten());
                 member.receive(std::iter::once(packet).chain(more).take(PACKETS));
+            }
+            answer = answers.recv() => {
+                let Ok(answer) = answer else { return };
+                let more = std::iter::from_fn(|| answers.try_recv().ok().flatten());
+                member.take_answers(std::iter::once(answer).chain(more).take(PACKETS));
             }
             () = member.rearm.notified() => {}
             _ = links.changed() => member.look_at_links(),

@@ -258,7 +258,7 @@ impl Cluster {
                 GroupOutput::Install { view, history, .. } => {
                     self.installed(slot, process, view, *history);
                 }
-                GroupOutput::Deliver { view, from, number, position, bytes } => {
+                GroupOutput::Deliver { view, from, number, position, bytes, .. } => {
                     if !process.is_following {
                         self.check_fence(process, now, "delivers");
                     }

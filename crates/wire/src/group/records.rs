@@ -9,13 +9,26 @@ use crate::field::{u8_at, u32_at, u64_at};
 pub const RECORD_HEAD: usize = 4;
 const MORE: u32 = 1 << 31;
 const CLOCK: u32 = 1 << 30;
+const REQUEST: u32 = 1 << 29;
 const ENTRY: usize = 9;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// A message, or its last piece.
+    #[default]
+    Message,
+    /// The same of a message that every member is to answer.
+    Request,
+    /// A piece; more of the same message follow.
+    Piece,
+}
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// More pieces of the same message follow.
-    pub has_more: bool,
+    /// What kind of a message it is, or ends.
+    pub mark: Mark,
     /// What changed in the sender's clock since its last record.
     pub clock: Clock<'a>,
     /// The message, or the piece.
@@ -87,7 +100,7 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
         let head = u32_at(bytes, 0)?;
-        let len = (head & !(MORE | CLOCK)) as usize;
+        let len = (head & !(MORE | CLOCK | REQUEST)) as usize;
         if len > PIECE_OF_MESSAGE_MAX {
             return Err(Malformed::Length(len as u32));
         }
@@ -103,7 +116,13 @@ impl<'a> Record<'a> {
         };
         let body = bytes.get(at..at + len).ok_or(Malformed::Truncated)?;
         let (raw, rest) = bytes.split_at(at + len);
-        Ok((Self { has_more: head & MORE != 0, clock, body, raw }, rest))
+        let mark = match (head & MORE != 0, head & REQUEST != 0) {
+            (false, false) => Mark::Message,
+            (false, true) => Mark::Request,
+            (true, false) => Mark::Piece,
+            (true, true) => return Err(Malformed::Value),
+        };
+        Ok((Self { mark, clock, body, raw }, rest))
     }
 }
 
@@ -124,12 +143,14 @@ fn check_clock(entries: &[u8]) -> Result<(), Malformed> {
 ///
 /// # Panics
 /// If the body is longer than [`PIECE_OF_MESSAGE_MAX`].
-pub fn push_record(has_more: bool, clock: &[(u8, u64)], body: &[u8], out: &mut Vec<u8>) {
+pub fn push_record(mark: Mark, clock: &[(u8, u64)], body: &[u8], out: &mut Vec<u8>) {
     assert!(body.len() <= PIECE_OF_MESSAGE_MAX, "a record's body is bounded by its caller");
     let mut head = body.len() as u32;
-    if has_more {
-        head |= MORE;
-    }
+    head |= match mark {
+        Mark::Message => 0,
+        Mark::Request => REQUEST,
+        Mark::Piece => MORE,
+    };
     if !clock.is_empty() {
         head |= CLOCK;
     }

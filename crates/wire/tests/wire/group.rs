@@ -115,13 +115,14 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
     ]
 }
 
-/// Records as they lie in a packet: has more, clock, body.
-type OwnedRecord = (bool, Vec<(u8, u64)>, Vec<u8>);
+/// Records as they lie in a packet: mark, clock, body.
+type OwnedRecord = (Mark, Vec<(u8, u64)>, Vec<u8>);
 
 fn records() -> impl Strategy<Value = Vec<OwnedRecord>> {
     let clock = prop::collection::btree_map(0..64u8, any::<u64>(), 0..4)
         .prop_map(|clock| clock.into_iter().collect());
-    vec((any::<bool>(), clock, vec(any::<u8>(), 0..40)), 1..8)
+    let mark = prop::sample::select(vec![Mark::Message, Mark::Request, Mark::Piece]);
+    vec((mark, clock, vec(any::<u8>(), 0..40)), 1..8)
 }
 
 fn header() -> impl Strategy<Value = Header> {
@@ -156,8 +157,8 @@ proptest! {
         (ledger, piece) in (ledger(), vec(any::<u8>(), 0..300)),
     ) {
         let mut raw = Vec::new();
-        for (has_more, clock, body) in &owned {
-            push_record(*has_more, clock, body, &mut raw);
+        for (mark, clock, body) in &owned {
+            push_record(*mark, clock, body, &mut raw);
         }
         let count = owned.len() as u32;
         let records = Records::check(&raw, owned.len()).unwrap();
@@ -195,8 +196,8 @@ proptest! {
         let read: Vec<Frame<'_>> = packet.frames().collect();
         prop_assert_eq!(&read, &frames);
         let Frame::Data { records, .. } = &read[0] else { panic!("data comes first") };
-        for (record, (has_more, clock, body)) in records.zip(&owned) {
-            prop_assert_eq!(record.has_more, *has_more);
+        for (record, (mark, clock, body)) in records.zip(&owned) {
+            prop_assert_eq!(record.mark, *mark);
             prop_assert_eq!(record.clock.entries().collect::<Vec<_>>(), clock.clone());
             prop_assert_eq!(record.body, body.as_slice());
         }
