@@ -242,6 +242,15 @@ impl Store {
         Ok(first)
     }
 
+    /// Like [`Store::append_all`], for callers that take a [`Store::ticket`] for the last of several
+    /// appends: nobody is told that there is something to flush until then.
+    ///
+    /// # Errors
+    /// [`AppendError`]: nothing was appended.
+    pub fn append_quietly(&self, entries: &[Entry<'_>], class: Class) -> Result<Lsn, AppendError> {
+        self.append_locked(entries, class).map(|(first, _, _)| first)
+    }
+
     fn append_locked(
         &self,
         entries: &[Entry<'_>],
