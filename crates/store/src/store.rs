@@ -76,27 +76,30 @@ impl Shared {
             // What it says is in the log, for everybody who waits.
             let _ = state.log.end_commit(batch, written);
         }
-        self.wake(&mut state);
+        let woken = Self::take_woken(&mut state);
         state.is_urgent = !state.log.is_idle() && (state.is_urgent || !state.wakers.is_empty());
+        let (is_urgent, is_grown) = (state.is_urgent, state.log.wants_segment());
+        // Whoever is woken looks first thing whether it is safe now: not while we hold the lock.
+        drop(state);
+        woken.into_values().for_each(Waker::wake);
         self.changed.notify_all();
-        if state.is_urgent {
+        if is_urgent {
             self.wanted.notify_one();
         }
-        if state.log.wants_segment() {
+        if is_grown {
             self.grown.notify_one();
         }
-        state
+        self.lock()
     }
 
-    fn wake(&self, state: &mut State) {
+    /// Those for whom there is news.
+    fn take_woken(state: &mut State) -> BTreeMap<(u64, u64), Waker> {
         let synced = state.log.synced().0;
         let later = match state.log.stopped() {
             Some(_) => BTreeMap::new(),
             None => state.wakers.split_off(&(synced + 1, 0)),
         };
-        for (_, waker) in std::mem::replace(&mut state.wakers, later) {
-            waker.wake();
-        }
+        std::mem::replace(&mut state.wakers, later)
     }
 
     /// The thread that flushes for those who do not block.

@@ -138,6 +138,9 @@ impl<'a> Row<'a> {
     }
 }
 
+/// The disk's own p50 and p99 in microseconds, and its rate.
+type Floor = (f64, f64, f64);
+
 fn show(rows: &[Row<'_>], floors: &[Run], to: &str, context: &Context) -> Result<(), Trouble> {
     // Only of a node that was started here it is known which disk it has.
     let floor = (!floors.is_empty()).then(|| {
@@ -146,41 +149,55 @@ fn show(rows: &[Row<'_>], floors: &[Run], to: &str, context: &Context) -> Result
     });
     let mut output = Output::new();
     if context.is_json {
-        for row in rows {
-            output.json(&Fields(&[
-                ("event", json!("measurement")),
-                ("what", json!("queue")),
-                ("transport", json!(to.split("://").next())),
-                ("size", json!(row.size)),
-                ("in_flight", json!(row.in_flight)),
-                ("runs", json!(row.runs.len())),
-                ("msgs_per_s", json!(row.rate[0])),
-                ("msgs_per_s_min", json!(row.rate[1])),
-                ("msgs_per_s_max", json!(row.rate[2])),
-                ("p50_us", json!(row.p50[0])),
-                ("p50_us_min", json!(row.p50[1])),
-                ("p50_us_max", json!(row.p50[2])),
-                ("p99_us", json!(row.p99[0])),
-                ("p99_us_min", json!(row.p99[1])),
-                ("p99_us_max", json!(row.p99[2])),
-                ("floor_p50_us", json!(floor.map(|floor| floor.0))),
-                ("floor_p99_us", json!(floor.map(|floor| floor.1))),
-                ("floor_per_s", json!(floor.map(|floor| floor.2))),
-            ]))?;
-        }
-        return output.flush();
+        let transport = to.split("://").next().unwrap_or_default();
+        rows.iter().try_for_each(|row| put_json(row, floor, transport, &mut output))?;
+    } else {
+        output.write(text(rows, floor).as_bytes())?;
     }
+    output.flush()
+}
+
+fn put_json(
+    row: &Row<'_>,
+    floor: Option<Floor>,
+    transport: &str,
+    output: &mut Output,
+) -> Result<(), Trouble> {
+    output.json(&Fields(&[
+        ("event", json!("measurement")),
+        ("what", json!("queue")),
+        ("transport", json!(transport)),
+        ("size", json!(row.size)),
+        ("in_flight", json!(row.in_flight)),
+        ("runs", json!(row.runs.len())),
+        ("msgs_per_s", json!(row.rate[0])),
+        ("msgs_per_s_min", json!(row.rate[1])),
+        ("msgs_per_s_max", json!(row.rate[2])),
+        ("p50_us", json!(row.p50[0])),
+        ("p50_us_min", json!(row.p50[1])),
+        ("p50_us_max", json!(row.p50[2])),
+        ("p99_us", json!(row.p99[0])),
+        ("p99_us_min", json!(row.p99[1])),
+        ("p99_us_max", json!(row.p99[2])),
+        ("floor_p50_us", json!(floor.map(|floor| floor.0))),
+        ("floor_p99_us", json!(floor.map(|floor| floor.1))),
+        ("floor_per_s", json!(floor.map(|floor| floor.2))),
+    ]))
+}
+
+fn text(rows: &[Row<'_>], floor: Option<Floor>) -> String {
     let mut cells = Vec::new();
     if let Some((p50, p99, rate)) = floor {
         let [p50, p99] = [p50, p99].map(|us| format!("{us:.0}"));
-        cells.push(["disk's floor", "1", &show_rate(rate), "", &p50, &p99, ""].map(str::to_owned));
+        let line = ["disk's floor", "1", &show_rate(rate), "", &p50, &p99, ""];
+        cells.push(line.map(str::to_owned).to_vec());
     }
     for row in rows {
         let ratio = floor.map_or(String::new(), |(p50, _, rate)| {
             let (wait, times) = (row.p50[0] / p50, row.rate[0] / rate);
             if row.in_flight == 1 { format!("{wait:.2}x p50") } else { format!("{times:.1}x rate") }
         });
-        cells.push([
+        cells.push(vec![
             format!("push {} B", row.size),
             row.in_flight.to_string(),
             show_rate(row.rate[0]),
@@ -190,10 +207,8 @@ fn show(rows: &[Row<'_>], floors: &[Run], to: &str, context: &Context) -> Result
             ratio,
         ]);
     }
-    let cells: Vec<Vec<String>> = cells.into_iter().map(Vec::from).collect();
     let head = ["what", "in flight", "rate", "spread", "p50 us", "p99 us", "to the floor"];
-    output.write(table(&head, &cells).as_bytes())?;
-    output.flush()
+    table(&head, &cells)
 }
 
 /// A directory that goes with this.
