@@ -26,8 +26,8 @@ struct Args {
     alone_for: Duration,
     flight_for: Duration,
     only: Vec<String>,
-    /// Threads of the clients' runtime; one is the publisher's own.
-    workers: usize,
+    /// Threads of the clients' runtime, where not what suits each best.
+    workers: Option<usize>,
     is_json: bool,
 }
 
@@ -46,7 +46,7 @@ impl Args {
             alone_for: Duration::from_secs(1),
             flight_for: Duration::from_secs(2),
             only: Vec::new(),
-            workers: 1,
+            workers: None,
             is_json: false,
         };
         let mut words = std::env::args().skip(1);
@@ -63,7 +63,7 @@ impl Args {
                 "--in-flight" => args.in_flight = value.parse()?,
                 "--seconds-alone" => args.alone_for = Duration::from_secs_f64(value.parse()?),
                 "--seconds-in-flight" => args.flight_for = Duration::from_secs_f64(value.parse()?),
-                "--workers" => args.workers = value.parse()?,
+                "--workers" => args.workers = Some(value.parse()?),
                 "--only" => args.only = value.split(',').map(str::to_owned).collect(),
                 _ => return Err(USAGE.into()),
             }
@@ -124,7 +124,7 @@ fn measure(server: &Server, args: &Args, is_blocking: bool) -> Result<(Run, Opti
         return Ok((publish::block(server, args.size, args.alone_for)?, None));
     }
     // With one, the client's own tasks and the publisher share a thread: no hop between them.
-    let runtime = match args.workers {
+    let runtime = match args.workers.unwrap_or(server.kind.workers()) {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
         more => {
             tokio::runtime::Builder::new_multi_thread().worker_threads(more).enable_all().build()?

@@ -40,7 +40,7 @@ impl Kind {
                 "JetStream, file store, sync_interval always, one replica; async-nats, an ack a message"
             }
             Self::Rabbit => {
-                "quorum queue on one node, Debian's defaults; lapin, publisher confirms, persistent"
+                "quorum queue on one node, Debian's defaults; lapin on two threads, publisher confirms, persistent"
             }
         }
     }
@@ -54,6 +54,11 @@ impl Kind {
                 "fdatasync of the write-ahead log before the confirm, shared by what waits"
             }
         }
+    }
+
+    /// Threads of its client's runtime with which it was fastest.
+    pub fn workers(self) -> usize {
+        if self == Self::Rabbit { 2 } else { 1 }
     }
 
     pub fn has_blocking_client(self) -> bool {
