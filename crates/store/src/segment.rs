@@ -295,7 +295,7 @@ fn tail(
     intact: Vec<(Owner, u64, u64)>,
 ) -> Option<Tail> {
     let end = used(bytes);
-    (end > at).then(|| Tail { bytes: at as u64..end as u64, header, intact })
+    (end > at).then_some(Tail { bytes: at as u64..end as u64, header, intact })
 }
 
 /// Behind the last byte that is not zero: most of a file that is new is zeros, and no group begins there.
