@@ -1,10 +1,11 @@
-//! `tidings bench`: latency and throughput between two real processes, beside raw sockets in the
-//! same run. What is measured is in `bench/`; this file has the arguments and the order of runs.
+//! `tidings bench`: latency and throughput between real processes, beside raw sockets or the bare disk
+//! in the same run. What is measured is in `bench/`; this file has the arguments and the order of runs.
 
 mod child;
 mod ends;
 mod figures;
 mod group;
+mod queue;
 mod raw;
 mod ring;
 
@@ -20,7 +21,6 @@ use crate::{
     },
     context::Context,
     group::{GroupOrderWord, ReliabilityWord},
-    later,
     node::NodeArgs,
     print::{self, Output},
     quantity::{parse_duration, parse_rate, parse_size},
@@ -74,6 +74,15 @@ pub(crate) struct BenchArgs {
     /// In `group`: who else has a message
     #[arg(long, value_enum, default_value_t = ReliabilityWord::Atomic)]
     pub(crate) reliability: ReliabilityWord,
+    /// In `queue`: how many pushes are on their way
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,256")]
+    pub(crate) in_flight: Vec<usize>,
+    /// In `queue`: push to this node, which runs, instead of one started for it
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) to: Option<String>,
+    /// In `queue`: the directory whose disk is measured [default: the temporary one]
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    pub(crate) data: Option<PathBuf>,
     /// Be a member of this group
     #[arg(long, hide = true)]
     pub(crate) contact: Option<String>,
@@ -92,7 +101,7 @@ pub(crate) enum What {
     Send,
     /// Multicasts to a group, each member a process
     Group,
-    #[value(hide = true)]
+    /// Pushes into a durable queue of a node, each confirmed when it is on the disk
     Queue,
 }
 
@@ -142,7 +151,7 @@ pub(crate) struct Case {
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
     match args.what {
         What::Group => return group::run(&args, context),
-        What::Queue => return Err(later::queue()),
+        What::Queue => return queue::run(&args, context),
         What::Rtt | What::Send => {}
     }
     if let Some(end) = args.end {

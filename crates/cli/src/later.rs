@@ -28,14 +28,6 @@ impl GatewayArgs {
     }
 }
 
-pub(crate) fn queue() -> Trouble {
-    refused(
-        "`tidings bench queue`",
-        "measurements of queues",
-        "docs/performance.md says how they are measured meanwhile",
-    )
-}
-
 pub(crate) fn top() -> Trouble {
     refused("`tidings top`", "live views", "`watch -n1 tidings ls` comes close")
 }

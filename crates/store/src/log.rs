@@ -435,8 +435,15 @@ fn create_segment(
 }
 
 fn read_whole(file: &dyn File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; file.len()? as usize];
-    let read = file.read_at(0, &mut bytes)?;
-    bytes.truncate(read);
+    let mut bytes = Vec::new();
+    read_whole_into(file, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The same into memory that was used for another file: fresh memory takes longer than the reading.
+fn read_whole_into(file: &dyn File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.resize(file.len()? as usize, 0);
+    let read = file.read_at(0, bytes)?;
+    bytes.truncate(read);
+    Ok(())
 }

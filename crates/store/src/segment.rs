@@ -280,7 +280,7 @@ fn find_group(
     from: usize,
     after: u64,
 ) -> Option<(usize, GroupHeader)> {
-    let last = bytes.len().checked_sub(GROUP_HEADER)?;
+    let last = bytes.len().checked_sub(GROUP_HEADER)?.min(used(bytes));
     (from..=last).step_by(ALIGN).find_map(|at| {
         let spot = Spot { log, segment, at: at as u64 };
         let header = GroupHeader::decode(spot, &bytes[at..])?;
@@ -294,8 +294,18 @@ fn tail(
     header: Option<GroupHeader>,
     intact: Vec<(Owner, u64, u64)>,
 ) -> Option<Tail> {
-    let len = bytes[at..].iter().rposition(|byte| *byte != 0)? + 1;
-    Some(Tail { bytes: at as u64..(at + len) as u64, header, intact })
+    let end = used(bytes);
+    (end > at).then_some(Tail { bytes: at as u64..end as u64, header, intact })
+}
+
+/// Behind the last byte that is not zero: most of a file that is new is zeros, and no group begins there.
+fn used(bytes: &[u8]) -> usize {
+    const STRIDE: usize = 4096;
+    const ZEROS: [u8; STRIDE] = [0; STRIDE];
+    let is_zero = |chunk: &&[u8]| **chunk == ZEROS[..chunk.len()];
+    let zeros: usize = bytes.rchunks(STRIDE).take_while(is_zero).map(<[u8]>::len).sum();
+    let rest = &bytes[..bytes.len() - zeros];
+    rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]

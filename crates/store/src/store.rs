@@ -76,27 +76,30 @@ impl Shared {
             // What it says is in the log, for everybody who waits.
             let _ = state.log.end_commit(batch, written);
         }
-        self.wake(&mut state);
+        let woken = Self::take_woken(&mut state);
         state.is_urgent = !state.log.is_idle() && (state.is_urgent || !state.wakers.is_empty());
+        let (is_urgent, is_grown) = (state.is_urgent, state.log.wants_segment());
+        // Whoever is woken looks first thing whether it is safe now: not while we hold the lock.
+        drop(state);
+        woken.into_values().for_each(Waker::wake);
         self.changed.notify_all();
-        if state.is_urgent {
+        if is_urgent {
             self.wanted.notify_one();
         }
-        if state.log.wants_segment() {
+        if is_grown {
             self.grown.notify_one();
         }
-        state
+        self.lock()
     }
 
-    fn wake(&self, state: &mut State) {
+    /// Those for whom there is news.
+    fn take_woken(state: &mut State) -> BTreeMap<(u64, u64), Waker> {
         let synced = state.log.synced().0;
         let later = match state.log.stopped() {
             Some(_) => BTreeMap::new(),
             None => state.wakers.split_off(&(synced + 1, 0)),
         };
-        for (_, waker) in std::mem::replace(&mut state.wakers, later) {
-            waker.wake();
-        }
+        std::mem::replace(&mut state.wakers, later)
     }
 
     /// The thread that flushes for those who do not block.
@@ -240,6 +243,15 @@ impl Store {
             self.shared.wanted.notify_one();
         }
         Ok(first)
+    }
+
+    /// Like [`Store::append_all`], for callers that take a [`Store::ticket`] for the last of several
+    /// appends: nobody is told that there is something to flush until then.
+    ///
+    /// # Errors
+    /// [`AppendError`]: nothing was appended.
+    pub fn append_quietly(&self, entries: &[Entry<'_>], class: Class) -> Result<Lsn, AppendError> {
+        self.append_locked(entries, class).map(|(first, _, _)| first)
     }
 
     fn append_locked(

@@ -250,15 +250,28 @@ impl Assertion {
 
     /// What does not hold, if it does not.
     pub(super) fn check(&self, row: &Row) -> Option<String> {
+        let of = |share: f64| match share {
+            0.5 => row.p50_us,
+            0.9 => row.p90_us,
+            0.99 => row.p99_us,
+            _ => row.p999_us,
+        };
+        self.judge(of, row.msgs_per_s, &format!("{} {} B", row.transport, row.size))
+    }
+
+    /// The same of figures by themselves; `of` gives a quantile in microseconds, where there is one.
+    pub(super) fn judge(
+        &self,
+        of: impl Fn(f64) -> Option<f64>,
+        per_second: f64,
+        name: &str,
+    ) -> Option<String> {
         let value = match self.metric {
-            Metric::Quantile(500) => row.p50_us?,
-            Metric::Quantile(900) => row.p90_us?,
-            Metric::Quantile(990) => row.p99_us?,
-            Metric::Quantile(_) => row.p999_us?,
-            Metric::Rate => row.msgs_per_s,
+            Metric::Quantile(per_thousand) => of(f64::from(per_thousand) / 1000.0)?,
+            Metric::Rate => per_second,
         };
         let holds = if self.is_below { value < self.bound } else { value > self.bound };
-        (!holds).then(|| format!("{} for {} {} B: {value:.1}", self.text, row.transport, row.size))
+        (!holds).then(|| format!("{} for {name}: {value:.1}", self.text))
     }
 }
 

@@ -265,3 +265,23 @@ fn a_directory_belongs_to_one_process_and_needs_no_node() {
     folder.run(&["queue", "push", &place, "y"]).expect(0);
     assert_eq!(folder.run(&["queue", "pull", &place, "--ack"]).expect(0).text(), "y\n");
 }
+
+/// What a push costs through a daemon, beside the disk: one started for it, or one that runs.
+#[test]
+fn pushes_are_measured_through_a_daemon() {
+    let folder = Folder::new();
+    let asked = ["--size", "100", "--duration", "50ms", "--repeat", "1", "--in-flight", "1,8"];
+    let measure = |more: &[&str]| folder.run(&[&["bench", "queue"], &asked[..], more].concat());
+    let own = measure(&["--data", ".", "--json"]).expect(0).json();
+    assert_eq!(own.iter().map(|row| &row["in_flight"]).collect::<Vec<_>>(), [1, 8]);
+    for row in &own {
+        let figure = |name: &str| row[name].as_f64().unwrap();
+        assert!(figure("msgs_per_s") > 0.0 && figure("floor_p50_us") > 0.0, "{row}");
+        assert!(figure("p50_us") <= figure("p99_us"), "{row}");
+    }
+    let daemon = Daemon::start(&folder);
+    let there = measure(&["--to", &daemon.address, "--json"]).expect(0).json();
+    assert!(there.iter().all(|row| row["floor_p50_us"].is_null()), "whose disk is not known");
+    assert!(daemon.json(&["queue", "ls", &daemon.address]).is_empty(), "nothing is left behind");
+    measure(&["--to", &daemon.address, "--assert", "rate>1000M"]).expect(8);
+}

@@ -31,8 +31,7 @@ fn mistakes_in_usage_are_told_as_the_output_was_asked_for() {
 fn what_comes_later_is_known_and_refused() {
     let folder = Folder::new();
     let here = "tcp://127.0.0.1:1/a";
-    let table: [&[&str]; 9] = [
-        &["bench", "queue", here],
+    let table: [&[&str]; 8] = [
         &["top"],
         &["trace", "0193"],
         &["tls", "dev-ca"],

@@ -284,6 +284,20 @@ impl Peer {
         }
     }
 
+    /// The same for a task that waits for one of many: it may have more to send before it yields, so
+    /// the driver writes all of it then.
+    pub fn idle_soon(&self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return self.idle(); // nobody writes as soon as this one yields
+        }
+        let now = self.now();
+        let mut state = self.lock();
+        self.harvest(&mut state, now);
+        if state.link.has_output(now) || state.unwritten > 0 {
+            self.plan_transmit(&mut state, now);
+        }
+    }
+
     /// Settles a message that is not the next one of its run.
     pub fn settle_one(&self, stream: u32, seq: u64) {
         self.settle_range(stream, seq..=seq);

@@ -162,7 +162,7 @@ impl Peer {
 
     /// Lets the driver write what a burst leaves behind: a task's as soon as it yields, a blocking
     /// thread's a little later, because to wake the driver costs more than the whole burst.
-    fn plan_transmit(&self, state: &mut State, now: Time) {
+    pub(super) fn plan_transmit(&self, state: &mut State, now: Time) {
         if state.transmit_at.is_some() || state.is_transmit_planned {
             return;
         }

@@ -75,6 +75,13 @@ impl Reply {
     fn after(answer: Answer, ticket: Option<Ticket>) -> Self {
         Self { ticket, ..Self::now(answer) }
     }
+
+    /// Has the disk begin with it while others are looked at.
+    pub(super) fn hurry(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.hurry();
+        }
+    }
 }
 
 /// Done, or to be tried again when the queue has changed.

@@ -2,7 +2,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidings_core::Stage;
@@ -11,6 +11,10 @@ use super::ask::{Answer, Ask};
 use super::host::Look;
 use super::{Queue, QueueError, Way, refuse, unexpected};
 use crate::node::{Opening, Waited};
+use crate::wait;
+
+/// How much longer than the wait for room an answer may take.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a push has come to. The message is on the disk of the node that keeps the queue: it survives
 /// a kill and a loss of power there.
@@ -180,7 +184,7 @@ impl QueuePush {
     async fn run(self) -> Result<PushReceipt, QueueError> {
         let (queue, ask, body) = self.ask()?;
         // The wait for room is within the timeout; the answer may take a little more.
-        let answer = queue.ask_with(ask, body, Duration::from_secs(1)).await;
+        let answer = queue.ask_with(ask, body, GRACE).await;
         receipt(answer?.0)
     }
 
@@ -190,8 +194,19 @@ impl QueuePush {
     /// # Errors
     /// As awaiting it.
     pub fn wait(self) -> Result<PushReceipt, QueueError> {
-        let Way::Here(host) = self.queue.way.clone() else {
-            return Opening::new(self.run()).wait();
+        let host = match self.queue.way.clone() {
+            Way::Here(host) => host,
+            Way::There(tx) => {
+                // The answer ends the wait, or the request's own deadline; this one is for its loss.
+                let until = self.queue.timeout.saturating_add(2 * GRACE);
+                let deadline = Instant::now().checked_add(until);
+                let pushed = wait::block_on(self.run(), || Some(tx.peer().clone()), deadline);
+                return match pushed {
+                    Ok(Some(pushed)) => pushed,
+                    Ok(None) => Err(QueueError::Unknown { detail: "no answer in time".to_owned() }),
+                    Err(wait::InsideRuntime) => Err(QueueError::inside_runtime()),
+                };
+            }
         };
         if tokio::runtime::Handle::try_current().is_ok() {
             return Err(QueueError::inside_runtime());

@@ -76,6 +76,7 @@ async fn serve(hub: Arc<Hub>, host: Arc<Host>, mut responder: Responder, waiting
         match host.look(asker, &ask, &body, true) {
             // What is done becomes safe in this order, so one task waits for all.
             Look::Done(reply) => {
+                reply.hurry();
                 let _ = done.send((request, reply));
             }
             Look::Wait(_) => {

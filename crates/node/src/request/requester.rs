@@ -8,6 +8,7 @@ use tidings_transport::Address;
 use super::{Request, requester};
 use crate::error::OpenError;
 use crate::hub::Hub;
+use crate::peer::Peer;
 use crate::sender::RawSender;
 
 /// Asks one responder again and again, without looking its address up each time.
@@ -27,6 +28,11 @@ impl Requester {
     /// Whether there ever was a connection: if not, nothing can have arrived.
     pub(crate) fn was_connected(&self) -> bool {
         self.tx.peer().lock().link.stats().sessions > 0
+    }
+
+    /// Whose input and output a thread does while it waits for an answer.
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        self.tx.peer()
     }
 
     /// As [`crate::Node::raw_request`].

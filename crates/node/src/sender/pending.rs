@@ -119,7 +119,7 @@ impl Future for Pending {
             return Poll::Ready(result);
         }
         tx.shared.outlet.register(cx.waker());
-        tx.shared.peer.idle();
+        tx.shared.peer.idle_soon();
         // The ticker ends what is late: the message's own deadline is the only one here.
         self.look(&tx)
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use super::{Group, Log, RESERVE, create_segment, read_whole};
+use super::{Group, Log, RESERVE, create_segment, read_whole_into};
 use crate::format::{ALIGN, GROUP_HEADER, GroupHeader, SEGMENT_START, SegmentHeader, Spot};
 use crate::mark::{Mark, Words};
 use crate::segment::{Scan, Segment, Tail, index_of, name_of, scan};
@@ -240,13 +240,22 @@ struct Walk<'a> {
     expected: u64,
     /// Where something may be missing, should a later group show that it was flushed.
     open_end: Option<(usize, Tail)>,
+    /// The file that is looked at.
+    bytes: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
     fn new(disk: &'a dyn Disk, words: &Words) -> Self {
         // Of a log that was never trimmed the beginning is known.
         let group = (words.first <= 1).then_some(0);
-        Self { disk, log: words.log, group, expected: words.first_segment, open_end: None }
+        Self {
+            disk,
+            log: words.log,
+            group,
+            expected: words.first_segment,
+            open_end: None,
+            bytes: Vec::new(),
+        }
     }
 
     fn visit(&mut self, index: u64, is_skipped: bool, found: &mut Found) -> Result<(), OpenError> {
@@ -270,9 +279,9 @@ impl<'a> Walk<'a> {
             self.skip(segment, &first, found);
             return Ok(());
         }
-        let bytes = read_whole(&*segment.file).map_err(failed)?;
+        read_whole_into(&*segment.file, &mut self.bytes).map_err(failed)?;
         let next = found.next.max(found.words.first);
-        let mut scan = scan(self.log, index, &bytes, self.group, next);
+        let mut scan = scan(self.log, index, &self.bytes, self.group, next);
         if let Some(first) = scan.first_group.filter(|_| is_gap) {
             found.miss(&place, first.first);
         }

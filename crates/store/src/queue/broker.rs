@@ -77,7 +77,7 @@ struct Appender<'a> {
 impl Journal for Appender<'_> {
     fn append(&mut self, class: Class, parts: &[&[u8]]) -> Result<Lsn, AppendError> {
         let entry = Entry { owner: QUEUES_OWNER, parts };
-        let lsn = self.store.append_lazily(&[entry], class)?;
+        let lsn = self.store.append_quietly(&[entry], class)?;
         self.last = Some(lsn);
         self.records += 1;
         Ok(lsn)
@@ -130,7 +130,9 @@ impl Broker {
         inner.records += log.records;
         inner.last = log.last.unwrap_or(inner.last);
         drop(inner);
-        Ok((result?, log.last.map(|last| self.store.ticket(last))))
+        // Before the error: whoever drops a ticket has the records flushed.
+        let ticket = log.last.map(|last| self.store.ticket(last));
+        Ok((result?, ticket))
     }
 
     /// Wakes whoever waits for a change of this queue.

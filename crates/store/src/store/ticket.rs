@@ -65,6 +65,15 @@ impl Ticket {
         }
     }
 
+    /// Has the flush begin now, by the store's own thread, for a caller that will not look before it
+    /// has done something else.
+    pub fn hurry(&self) {
+        let mut state = self.shared.lock();
+        if matches!(self.reached_in(&state), Ok(Durability::Accepted)) {
+            self.shared.ask(&mut state);
+        }
+    }
+
     /// Blocks until the records are as safe as asked. The calling thread may do the flush itself.
     ///
     /// # Errors
