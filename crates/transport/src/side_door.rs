@@ -113,8 +113,9 @@ mod tests {
     async fn is_memory_between(bound: &str, dialled: &str, shares: [bool; 2]) -> bool {
         let options = shares.map(|shared_memory| Options { shared_memory, ..Options::default() });
         let listener = bind(&bound.parse().unwrap(), &options[0]).await.unwrap();
-        let port = listener.local().port().unwrap();
-        let address = dialled.replace('*', &port.to_string()).parse().unwrap();
+        let local = listener.local().endpoint();
+        let (_, port) = local.rsplit_once(':').unwrap();
+        let address = dialled.replace('*', port).parse().unwrap();
         let (near, far) =
             tokio::join!(connect(&address, &options[1]), poll_fn(|cx| listener.poll_accept(cx)));
         let (near, far) = (near.unwrap(), far.unwrap());
