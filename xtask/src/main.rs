@@ -12,6 +12,7 @@ cargo xtask <command>
   sabotage [ARGS...]  break the core on purpose and see that the simulator notices
   tidy                judge the source tree: edges, sizes, bans, promises without a test
   docs                build the documentation, warnings are errors
+  race [RACE...]      measure tidings against what one would use instead
 
 `cargo xtask <command> --help` says more.";
 
@@ -61,6 +62,13 @@ cargo xtask docs
 
 Builds the documentation of every library of the workspace; a warning (a broken link, say) fails.";
 
+const RACE: &str = "\
+cargo xtask race [groups|tcp|unix|udp|shm|inproc|requests]... [--rounds 5] [--json FILE] [--plot FOLDER]
+
+Builds the programs of benches/peers, a workspace of its own, and runs tidings and its peers in turn.
+A peer that is not installed is named with the command that installs it, and left out. `--help` after
+`--` prints every option.";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = match arguments.split_first() {
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         "sabotage" => SABOTAGE,
         "tidy" => TIDY,
         "docs" => DOCS,
+        "race" => RACE,
         "help" | "--help" | "-h" => HELP,
         other => {
             eprintln!("there is no command `{other}`\n\n{HELP}");
@@ -90,6 +99,7 @@ fn main() -> ExitCode {
         "test" => suite::run(&root, rest),
         "sabotage" => steps::sabotage(&root, rest),
         "tidy" => tidy::run(&root),
+        "race" => steps::race(&root, rest),
         _ => steps::docs(&root),
     });
     match ended {

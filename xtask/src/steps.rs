@@ -87,6 +87,17 @@ pub fn sabotage(root: &Path, arguments: &[String]) -> Result<(), String> {
     execute(command.args(arguments), root)
 }
 
+/// Races tidings against its peers; their programs are a workspace of their own.
+///
+/// # Errors
+/// If it does.
+pub fn race(root: &Path, arguments: &[String]) -> Result<(), String> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--manifest-path", "benches/peers/Cargo.toml"]);
+    command.args(["--package", "race", "--target-dir", "target/peers", "--"]);
+    execute(command.args(arguments), root)
+}
+
 /// One line of a summary.
 pub(crate) fn summary(name: &str, took: Duration, end: &str) -> String {
     format!("{name:<9} {:>7.1} s  {end}", took.as_secs_f64())

@@ -57,6 +57,11 @@ impl Reach {
     }
 }
 
+/// Workspaces of their own, of which the metadata says nothing.
+fn is_elsewhere(path: &str) -> bool {
+    path.starts_with("fuzz/") || path.starts_with("benches/peers/")
+}
+
 /// Files of packages that nothing reaches.
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let what = "no `mod` reaches this file: declare it or delete it";
@@ -65,11 +70,6 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
         .filter(|path| !is_elsewhere(path) && tree.reach.part(path).is_none())
         .map(|path| Violation::new(path, 1, what))
         .collect()
-}
-
-/// Of a workspace of its own, which is not looked into.
-fn is_elsewhere(path: &str) -> bool {
-    path.starts_with("fuzz/") || path.starts_with("benches/peers/")
 }
 
 /// A module in a file of its own.

@@ -1,0 +1,61 @@
+//! The race: runs every peer and tidings in turn, several rounds, and prints medians with their spread.
+//! It measures nothing itself; the programs of the peers do, and report.
+
+mod figures;
+mod groups;
+mod options;
+mod plot;
+mod program;
+mod roads;
+
+use std::process::ExitCode;
+
+use figures::Figures;
+use options::{Options, Race};
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\n\n{}", options::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    if options.is_help {
+        println!("{}", options::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match groups::inside(&options) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("race groups: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut figures = Figures::default();
+    println!("{}", program::machine());
+    let roads: Vec<Race> =
+        options.races.iter().copied().filter(|race| *race != Race::Groups).collect();
+    let mut ran = Ok(());
+    if options.races.contains(&Race::Groups) {
+        ran = groups::run(&options, &mut figures);
+    }
+    if !roads.is_empty() {
+        ran = ran.and(roads::run(&roads, &options, &mut figures));
+    }
+    if let Err(why) = ran {
+        eprintln!("race: {why}");
+        return ExitCode::FAILURE;
+    }
+    for race in &options.races {
+        print!("{}", figures.tables(race.name()));
+    }
+    match figures.save(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("race: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
