@@ -146,7 +146,7 @@ impl Hub {
             options: Options { shared_memory: config.may_share_memory, ..Options::default() },
             counters: Counters::default(),
             handshakes: AtomicUsize::new(0),
-            may_spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
+            may_spin: crate::wait::may_spin(),
             is_closing: AtomicBool::new(false),
             links: tokio::sync::watch::Sender::new(0),
             has_breakers: AtomicBool::new(false),

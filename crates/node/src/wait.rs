@@ -165,3 +165,16 @@ pub(crate) fn block_on<F: Future>(
         }
     }
 }
+/// Whether a peer on this host can answer while we look: it has a processor of its own. A process that
+/// is pinned to one processor of several leaves the others to its peers; one that may use no more
+/// processor time than one has does not gain by looking.
+pub(crate) fn may_spin() -> bool {
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+        return true;
+    }
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let is_several = |list: &str| list.contains(['-', ',']);
+    let status = read("/proc/self/status");
+    let own = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    own.is_some_and(|own| !is_several(own)) && is_several(&read("/sys/devices/system/cpu/online"))
+}

@@ -19,7 +19,7 @@ const PACE: (u32, u32) = (200, 1500);
 const COLD: usize = 20;
 /// Above this share of the processors' time taken by others, a measurement is made again, so often.
 const OTHERS: f64 = 0.1;
-const TRIES: u32 = 4;
+const TRIES: u32 = 3;
 /// Set in the namespaces.
 const INSIDE: &str = "RACE_INSIDE";
 

@@ -34,17 +34,7 @@ fn main() -> ExitCode {
         }
     }
     let mut figures = Figures::default();
-    println!("{}", program::machine());
-    let roads: Vec<Race> =
-        options.races.iter().copied().filter(|race| *race != Race::Groups).collect();
-    let mut ran = Ok(());
-    if options.races.contains(&Race::Groups) {
-        ran = groups::run(&options, &mut figures);
-    }
-    if !roads.is_empty() {
-        ran = ran.and(roads::run(&roads, &options, &mut figures));
-    }
-    if let Err(why) = ran {
+    if let Err(why) = measure(&options, &mut figures) {
         eprintln!("race: {why}");
         return ExitCode::FAILURE;
     }
@@ -57,5 +47,21 @@ fn main() -> ExitCode {
             eprintln!("race: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs the races, or takes over what earlier ones found.
+fn measure(options: &Options, figures: &mut Figures) -> Result<(), String> {
+    if !options.from.is_empty() {
+        return options.from.iter().try_for_each(|file| figures.load(file));
+    }
+    println!("{}", program::machine());
+    if options.races.contains(&Race::Groups) {
+        groups::run(options, figures)?;
+    }
+    let roads = options.races.iter().copied().filter(|race| *race != Race::Groups);
+    match roads.collect::<Vec<Race>>().as_slice() {
+        [] => Ok(()),
+        roads => roads::run(roads, options, figures),
     }
 }

@@ -22,6 +22,7 @@ Races tidings against what one would use instead, both in this run, in turn. Wit
   --size B,C       bytes of a message, instead of the race's own sizes
   --json FILE      every figure, with all rounds
   --plot FOLDER    a drawing for each race, as SVG
+  --from FILE      measure nothing: show what --json wrote earlier; may be given again
   --lock FILE      measure only while holding this file's lock, for machines that are shared
   --unpinned       let the kernel place the two ends, instead of a core each
   --build          build what is needed and stop
@@ -69,6 +70,7 @@ pub struct Options {
     pub json: Option<PathBuf>,
     pub plots: Option<PathBuf>,
     pub lock: Option<PathBuf>,
+    pub from: Vec<PathBuf>,
     pub is_build_only: bool,
     pub is_unpinned: bool,
     pub is_help: bool,
@@ -86,6 +88,7 @@ impl Options {
             json: None,
             plots: None,
             lock: None,
+            from: Vec::new(),
             is_build_only: false,
             is_unpinned: false,
             is_help: false,
@@ -107,6 +110,7 @@ impl Options {
                 "--size" => options.sizes = numbers(&value()?)?,
                 "--json" => options.json = Some(value()?.into()),
                 "--plot" => options.plots = Some(value()?.into()),
+                "--from" => options.from.push(value()?.into()),
                 "--lock" => options.lock = Some(value()?.into()),
                 name => match RACES.into_iter().find(|race| race.name() == name) {
                     Some(race) => options.races.push(race),

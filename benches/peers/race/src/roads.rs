@@ -18,7 +18,7 @@ const SIZES_SMALL: [usize; 2] = [64, 1024];
 
 /// Above this share of the processors' time taken by others, a measurement is made again, so often.
 const OTHERS: f64 = 0.1;
-const TRIES: u32 = 4;
+const TRIES: u32 = 3;
 
 /// Runs all rounds of these races; the lock is held for a round.
 pub fn run(races: &[Race], options: &Options, figures: &mut Figures) -> Result<(), String> {
