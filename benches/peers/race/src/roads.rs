@@ -170,6 +170,7 @@ impl Heat<'_> {
                 add("requests/s, 64 in flight", answered * 1e9 / number(done, "nanos").max(1.0));
                 add("cpu us/request", cpu_us / answered.max(1.0));
             }
+            _ if number(done, "count") == 0.0 => return Err("no round trip in time".to_owned()),
             _ => {
                 for (metric, key) in [("p50", "p50"), ("p99", "p99"), ("p99.9", "p999")] {
                     add(&format!("{metric} us, round trip"), number(done, key) / 1000.0);
