@@ -233,6 +233,7 @@ impl Group {
     /// The group goes on without this member, which hears it from one that is in a later view.
     pub(super) fn excluded(&mut self, out: &mut GroupOutbox) {
         let is_left = self.is_leaving;
+        self.record_end(out);
         self.report_excluded(out);
         if is_left {
             out.push(GroupOutput::Left);

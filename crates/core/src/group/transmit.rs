@@ -26,6 +26,9 @@ impl Group {
         if std::mem::take(&mut self.has_cast) && matches!(self.phase, super::Phase::Member) {
             self.advance(now, out);
         }
+        if let Some(tenure) = &mut self.tenure {
+            tenure.record(out); // what is promised or accepted in the packets below
+        }
         self.post(out);
         self.post_former(out);
         self.repair(out);
@@ -409,7 +412,7 @@ fn push_beat(
 }
 
 /// Builds one packet in the outbox.
-fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
+pub(super) fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
     out.build(|arena| {
         let mut packet = Writer::begin(arena, header);
         write(&mut packet);
