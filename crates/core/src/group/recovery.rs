@@ -34,6 +34,8 @@ pub struct Recovery {
     me: Member,
     promises: [u8; 4],
     chapters: Vec<Chapter>,
+    /// Where the members of the last view were.
+    addresses: Vec<String>,
 }
 
 impl Recovery {
@@ -51,13 +53,17 @@ impl Recovery {
                     }
                     (self.me, self.promises) = (join.member, join.promises);
                 }
-                Frame::Decided { proposal } => self.chapters.push(Chapter {
-                    at: number,
-                    proposal: *proposal,
-                    records: Vec::new(),
-                    state: Vec::new(),
-                    ledger: None,
-                }),
+                Frame::Decided { proposal } => {
+                    let members = proposal.next.members.iter();
+                    self.addresses = members.map(|member| member.address.clone()).collect();
+                    self.chapters.push(Chapter {
+                        at: number,
+                        proposal: *proposal,
+                        records: Vec::new(),
+                        state: Vec::new(),
+                        ledger: None,
+                    });
+                }
                 Frame::Excluded { .. } => self.chapters.clear(),
                 Frame::Piece { total, crc, offset, ledger, bytes } => {
                     self.read_state((total, crc), offset, *ledger, bytes);
@@ -92,6 +98,12 @@ impl Recovery {
     #[must_use]
     pub fn member(&self) -> Option<&Member> {
         self.chapters.first().and_then(|chapter| chapter.ledger.as_ref()).map(|_| &self.me)
+    }
+
+    /// Where the members of the last view were reached, whether or not this one is still among them.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
     }
 
     /// The first record that is needed; those before it may go.

@@ -114,7 +114,11 @@ impl Membership {
     pub fn take_events(&self, into: &mut VecDeque<RawGroupEvent>) -> Result<bool, GroupError> {
         let mut inner = self.lock();
         if inner.events.is_empty() {
-            return if inner.end.is_some() { Err(GroupError::Ended) } else { Ok(false) };
+            return match &inner.end {
+                Some(End::Failed(_)) => Err(inner.ended()),
+                Some(_) => Err(GroupError::Ended),
+                None => Ok(false),
+            };
         }
         let count = inner.events.len().min(EVENTS_TAKEN);
         let mut weight = 0;
@@ -145,21 +149,28 @@ impl Membership {
     }
 
     pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
-        self.tell(Input::Snapshot { view, bytes: state }, state.len())
+        let now = self.hub.clock.now();
+        let mut inner = self.lock();
+        let result = self.turn(&mut inner, now, Input::Snapshot { view, bytes: state });
+        self.rearm.notify_one();
+        match result {
+            Ok(()) | Err(Refused::Stale) => Ok(()), // another view has begun: nobody wants it
+            Err(Refused::TooLarge) => Err(GroupError::TooLarge { len: state.len() }),
+            Err(_) => Err(inner.ended()),
+        }
     }
 
     pub fn force_view(&self) -> Result<(), GroupError> {
-        self.tell(Input::ForceView, 0)
+        self.tell(Input::ForceView)
     }
 
-    fn tell(&self, input: Input<'_>, len: usize) -> Result<(), GroupError> {
+    fn tell(&self, input: Input<'_>) -> Result<(), GroupError> {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         let result = self.turn(&mut inner, now, input);
         self.rearm.notify_one();
         match result {
             Ok(()) => Ok(()),
-            Err(Refused::TooLarge) => Err(GroupError::TooLarge { len }),
             Err(Refused::Ended) => Err(inner.ended()),
             Err(refused) => Err(GroupError::Config { what: format!("not now: {refused:?}") }),
         }
@@ -249,11 +260,11 @@ impl Membership {
 
     /// Asks the others to go on without this member.
     pub fn begin_leave(&self) {
-        let _ = self.tell(Input::Leave, 0);
+        let _ = self.tell(Input::Leave);
     }
 
     pub async fn leave(&self, timeout: Duration) -> Result<(), GroupError> {
-        self.tell(Input::Leave, 0)?;
+        self.tell(Input::Leave)?;
         let left = std::future::poll_fn(|cx| {
             let mut inner = self.lock();
             register(&mut inner.waiters.news, cx.waker());

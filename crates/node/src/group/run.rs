@@ -14,6 +14,7 @@ pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver, mut answer
     let mut links = member.hub.links.subscribe();
     loop {
         if member.settle() {
+            drop(member.lock().journal.take()); // the next membership may have it
             return;
         }
         let far = || tokio::time::Instant::now() + Duration::from_secs(3600);
