@@ -145,6 +145,8 @@ impl Group {
         let Some(tenure) = &mut self.tenure else { return };
         tenure.synod.restore(now, tidings_wire::group::Ballot::default());
         tenure.journal = Some(Journal::of(tenure));
+        let end = tenure.end(&self.config); // who lacks some of it asks
+        tenure.sent.fill(end);
     }
 
     /// Whether it could be: the view follows the one before, and what is to be there is.
