@@ -142,7 +142,7 @@ struct Sums {
 
 /// A member's rank: another life of its node is another member.
 fn rank_in(view: &View, id: MemberId) -> Option<usize> {
-    if sabotage::is(125) {
+    if sabotage::is(125) || sabotage::is(145) {
         return view.rank_of_node(id.node);
     }
     view.rank_of(id)

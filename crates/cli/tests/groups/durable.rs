@@ -133,6 +133,6 @@ fn a_directory_is_of_one_group_and_of_one_process() {
     spec.flags = ["--reliability", "uniform", "--durable", &place].map(str::to_owned).to_vec();
     spec.listen.clone_from(&stage.cluster.members[0].spec.listen);
     let mut other = Member::start(spec);
-    assert_eq!(other.wait(), Some(2), "{}", other.errors());
+    assert_eq!(other.wait(), Some(5), "{}", other.errors());
     assert!(other.errors().contains("another order or reliability"), "{}", other.errors());
 }

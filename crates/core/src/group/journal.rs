@@ -60,8 +60,9 @@ impl Journal {
     }
 
     fn lags(&self, tenure: &Tenure) -> bool {
-        let lanes = self.lanes.iter().zip(&tenure.store.lanes);
-        lanes.into_iter().any(|(known, lane)| *known < lane.held())
+        let slack = if sabotage::is(144) { 8 } else { 0 };
+        let mut lanes = self.lanes.iter().zip(&tenure.store.lanes);
+        lanes.any(|(known, lane)| *known + slack < lane.held())
             || self.place < tenure.order.total.last()
             || self.promised != tenure.synod.highest()
             || self.accepted != tenure.synod.accepted_ballot()
