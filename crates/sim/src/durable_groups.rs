@@ -29,14 +29,37 @@ const LATE: u64 = 1 << 63;
 /// What may happen.
 #[derive(Clone, Debug)]
 enum Happening {
-    Wake { slot: usize, life: u64 },
-    Packet { from: usize, to: usize, bytes: Vec<u8> },
+    Wake {
+        slot: usize,
+        life: u64,
+    },
+    Packet {
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+    },
     /// The flush that was begun is done.
-    Flushed { slot: usize, life: u64 },
-    Snapshot { slot: usize, life: u64, view: u64, bytes: Vec<u8> },
-    Cast { slot: usize },
-    Start { slot: usize },
+    Flushed {
+        slot: usize,
+        life: u64,
+    },
+    Snapshot {
+        slot: usize,
+        life: u64,
+        view: u64,
+        bytes: Vec<u8>,
+    },
+    Cast {
+        slot: usize,
+    },
+    Start {
+        slot: usize,
+    },
     Storm,
+    /// The power of one fails, or of all, for a moment.
+    Strike {
+        slot: Option<usize>,
+    },
     Heal,
 }
 
@@ -54,6 +77,10 @@ struct World {
     certain: BTreeSet<u64>,
     next_id: u64,
     loss: u32,
+    /// How many packets of a thousand take long, and how many that decide something are followed by
+    /// a loss of power.
+    late: u32,
+    ambush: u32,
     is_healed: bool,
     /// A slot whose disk was lost and which has no state since: until then no other disk is lost.
     is_poor: Option<usize>,
@@ -92,6 +119,7 @@ impl World {
         let count = dice.pick(&[3, 3, 3, 4, 5]);
         let slots = (0..count).map(|_| Slot::new(&mut dice)).collect();
         let loss = if dice.chance(500) { dice.between(0, 50) as u32 } else { 0 };
+        let (late, ambush) = (dice.pick(&[0, 0, 30, 100]), dice.pick(&[0, 30, 100, 300]));
         Self {
             now: SECOND,
             queue: Queue::default(),
@@ -103,6 +131,8 @@ impl World {
             certain: BTreeSet::new(),
             next_id: 0,
             loss,
+            late,
+            ambush,
             is_healed: false,
             is_poor: None,
             found: None,
@@ -165,8 +195,17 @@ impl World {
             Happening::Cast { slot } => self.cast(slot),
             Happening::Start { slot } => self.restart(slot),
             Happening::Storm => self.storm(),
+            Happening::Strike { slot } => {
+                for struck in
+                    (0..self.slots.len()).filter(|one| slot.is_none_or(|slot| slot == *one))
+                {
+                    self.slots[struck].lose_power();
+                    let back = self.now + self.dice.scaled(MS, 200 * MS);
+                    self.queue.push(back, Happening::Start { slot: struck });
+                }
+            }
             Happening::Heal => {
-                (self.is_healed, self.loss) = (true, 0);
+                (self.is_healed, self.loss, self.late, self.ambush) = (true, 0, 0, 0);
                 for slot in 0..self.slots.len() {
                     self.queue.push(self.now + slot as u64 * MS, Happening::Start { slot });
                 }

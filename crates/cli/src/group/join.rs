@@ -90,8 +90,7 @@ pub(crate) fn run(args: JoinArgs, context: &Context) -> Result<Exit, Trouble> {
             .why("another order was asked for beside it")
             .hint("leave --order out, or say --reliability uniform"));
     }
-    let is_uniform =
-        matches!(args.reliability, ReliabilityWord::Uniform | ReliabilityWord::Atomic);
+    let is_uniform = matches!(args.reliability, ReliabilityWord::Uniform | ReliabilityWord::Atomic);
     if args.durable.is_some() && !is_uniform {
         return Err(Trouble::new("E0301", "what is not uniform cannot be durable")
             .why("nobody is told of a message that a majority has it before it is delivered")

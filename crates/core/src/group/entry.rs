@@ -6,7 +6,9 @@ use tidings_wire::group::{Frame, Join, Ledger as Sum, MEMBERS_MAX, MemberId, Pro
 use super::change::donor_of;
 use super::ledger::Ledger;
 use super::transfer::{Fetched, Newcomer};
-use super::{Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To};
+use super::{
+    Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To,
+};
 use crate::{Time, sabotage};
 
 /// Nodes that were told lately how their view ended, at most.

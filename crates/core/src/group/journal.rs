@@ -148,8 +148,7 @@ impl Tenure {
     pub(super) fn record(&mut self, out: &mut GroupOutbox) {
         let Some(mut journal) = self.journal.take() else { return };
         while journal.lags(self) {
-            let bytes =
-                transmit::packet(out, self.header(), |packet| journal.fill(self, packet));
+            let bytes = transmit::packet(out, self.header(), |packet| journal.fill(self, packet));
             journal.bytes += out.bytes(bytes).len() as u64;
             out.push(GroupOutput::Persist { bytes, reach: Reach::Within });
         }

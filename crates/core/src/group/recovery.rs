@@ -115,9 +115,7 @@ impl Recovery {
     /// Whether it is the journal of this member of a group that promises this.
     #[must_use]
     pub fn is_of(&self, me: &Member, config: &GroupConfig) -> bool {
-        self.member() == Some(me)
-            && config.is_durable
-            && self.promises == entry::promises(config)
+        self.member() == Some(me) && config.is_durable && self.promises == entry::promises(config)
     }
 }
 

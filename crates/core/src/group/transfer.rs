@@ -132,7 +132,11 @@ mod tests {
     fn a_snapshot_arrives_whole_whatever_is_lost_or_doubled() {
         let state: Vec<u8> = (0..3 * PIECE + 5).map(|n| (n / 7) as u8).collect();
         let crc = tidings_wire::group::crc32c(&state);
-        let donor = Donor { ledger: Ledger::default(), state: Some((state.clone(), crc)), is_recorded: false };
+        let donor = Donor {
+            ledger: Ledger::default(),
+            state: Some((state.clone(), crc)),
+            is_recorded: false,
+        };
         let mut newcomer = Newcomer::new(Time(0));
         let mut steps = 0;
         loop {

@@ -412,7 +412,11 @@ fn push_beat(
 }
 
 /// Builds one packet in the outbox.
-pub(super) fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
+pub(super) fn packet(
+    out: &mut GroupOutbox,
+    header: Header,
+    write: impl FnOnce(&mut Writer<'_>),
+) -> Span {
     out.build(|arena| {
         let mut packet = Writer::begin(arena, header);
         write(&mut packet);

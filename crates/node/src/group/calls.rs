@@ -48,7 +48,7 @@ impl Membership {
             self.transmit(&mut inner, now);
         } else if !inner.is_transmit_planned {
             inner.is_transmit_planned = true;
-            self.rearm.notify_one();
+            self.bell.rearm.notify_one();
         }
         Ok(Some(number))
     }
@@ -76,7 +76,7 @@ impl Membership {
             return Ok(Some(number));
         }
         register(&mut self.lock().waiters.room, cx.waker());
-        self.rearm.notify_one(); // what was gathered must go out, or there is never room
+        self.bell.rearm.notify_one(); // what was gathered must go out, or there is never room
         offer()
     }
 
@@ -130,7 +130,7 @@ impl Membership {
             inner.is_held = false;
             let now = self.hub.clock.now();
             let _ = self.turn(&mut inner, now, Input::Hold(false));
-            self.rearm.notify_one();
+            self.bell.rearm.notify_one();
         }
         Ok(true)
     }
@@ -152,7 +152,7 @@ impl Membership {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         let result = self.turn(&mut inner, now, Input::Snapshot { view, bytes: state });
-        self.rearm.notify_one();
+        self.bell.rearm.notify_one();
         match result {
             Ok(()) | Err(Refused::Stale) => Ok(()), // another view has begun: nobody wants it
             Err(Refused::TooLarge) => Err(GroupError::TooLarge { len: state.len() }),
@@ -168,7 +168,7 @@ impl Membership {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         let result = self.turn(&mut inner, now, input);
-        self.rearm.notify_one();
+        self.bell.rearm.notify_one();
         match result {
             Ok(()) => Ok(()),
             Err(Refused::Ended) => Err(inner.ended()),
@@ -274,7 +274,7 @@ impl Membership {
             () = left => Ok(()),
             () = self.hub.nap(timeout) => {
                 self.lock().abandoned_at = Some(self.hub.clock.now());
-                self.rearm.notify_one();
+                self.bell.rearm.notify_one();
                 let detail = "the others did not agree in time; they will find it gone".to_owned();
                 Err(GroupError::Timeout { detail })
             }
@@ -289,6 +289,6 @@ impl Membership {
             let _ = self.turn(&mut inner, now, Input::Leave);
         }
         inner.abandoned_at = Some(now.after(Duration::from_secs(2)));
-        self.rearm.notify_one();
+        self.bell.rearm.notify_one();
     }
 }

@@ -68,14 +68,8 @@ impl Journal {
             return Err(Unopened::Failed(failed(what)));
         }
         let begins = Lsn(recovery.needed_from().unwrap_or(found.next.0));
-        let journal = Self {
-            store,
-            group,
-            waiting: VecDeque::new(),
-            begins,
-            covers: None,
-            is_broken: false,
-        };
+        let journal =
+            Self { store, group, waiting: VecDeque::new(), begins, covers: None, is_broken: false };
         journal.release(begins);
         Ok((journal, recovery))
     }

@@ -46,14 +46,21 @@ pub(crate) struct Membership {
     pub(super) me: Weak<Self>,
     contacts: Vec<String>,
     inner: Mutex<Inner>,
-    /// Wakes the task: something is to be transmitted, or a deadline is nearer.
-    pub rearm: Notify,
-    /// A way that was full may be free.
-    pub(super) has_room: AtomicBool,
+    pub(super) bell: Arc<Bell>,
 }
 
-/// Wakes the task when a way has room again.
-impl Wake for Membership {
+/// What wakes the task. Others keep it, under locks of theirs, so it keeps no membership: the last
+/// hold of one would end there, and what it had open would ask for those locks.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// Something is to be transmitted, or a deadline is nearer.
+    pub rearm: Notify,
+    /// A way that was full may be free.
+    pub has_room: AtomicBool,
+}
+
+/// A way has room again, or the disk has what was written.
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.has_room.store(true, Ordering::Release);
         self.rearm.notify_one();
@@ -146,8 +153,7 @@ impl Membership {
             name,
             contacts,
             inner,
-            rearm: Notify::new(),
-            has_room: AtomicBool::new(false),
+            bell: Arc::default(),
         })
     }
 
@@ -181,7 +187,7 @@ impl Membership {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         self.let_out(&mut inner, now);
-        if self.has_room.swap(false, Ordering::AcqRel) {
+        if self.bell.has_room.swap(false, Ordering::AcqRel) {
             self.look_at_full(&mut inner, now);
         }
         if inner.group.deadline().is_some_and(|deadline| deadline <= now) {
@@ -202,7 +208,7 @@ impl Membership {
         if !inner.journal.as_ref().is_some_and(Journal::is_waiting) {
             return;
         }
-        let waker = Waker::from(self.clone());
+        let waker = Waker::from(self.bell.clone());
         let mut context = Context::from_waker(&waker);
         while let Some(journal) = &mut inner.journal {
             match journal.poll_next(&mut context) {
@@ -242,7 +248,7 @@ impl Membership {
 
     /// Which of the full ways have room again; the others wake the task when they do.
     fn look_at_full(self: &Arc<Self>, inner: &mut Inner, now: Time) {
-        let waker = Waker::from(self.clone());
+        let waker = Waker::from(self.bell.clone());
         for node in std::mem::take(&mut inner.full) {
             let tx = inner.outlets.get(&To::Node(node)).and_then(Option::as_ref);
             if tx.is_some_and(|tx| tx.is_fuller_than(PACKETS_FREE, &waker)) {
@@ -282,7 +288,7 @@ impl Membership {
                 Ok(false) => {}
                 Ok(true) => {
                     if journal.has_one() {
-                        self.rearm.notify_one(); // the task is to be woken by the flush
+                        self.bell.rearm.notify_one(); // the task is to be woken by the flush
                     }
                     return;
                 }
@@ -316,8 +322,8 @@ impl Membership {
                 && !inner.full.contains(&node)
             {
                 inner.full.push(node);
-                self.has_room.store(true, Ordering::Release); // to be looked at by the task
-                self.rearm.notify_one();
+                self.bell.has_room.store(true, Ordering::Release); // to be looked at by the task
+                self.bell.rearm.notify_one();
                 let _ = self.turn(inner, now, Input::Full { node, is_full: true });
             }
         }

@@ -132,7 +132,7 @@ impl Membership {
         inner.answers.retain(|node, _| view.rank_of_node(*node).is_some());
         inner.names = view.members.iter().map(|member| member.name.as_str().into()).collect();
         inner.installed = view;
-        self.has_room.store(true, Ordering::Release); // of the ways that are gone
+        self.bell.has_room.store(true, Ordering::Release); // of the ways that are gone
         inner.view = Some(news.clone());
         news
     }

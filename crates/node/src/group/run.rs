@@ -30,7 +30,7 @@ pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver, mut answer
                 let more = std::iter::from_fn(|| answers.try_recv().ok().flatten());
                 member.take_answers(std::iter::once(answer).chain(more).take(PACKETS));
             }
-            () = member.rearm.notified() => {}
+            () = member.bell.rearm.notified() => {}
             _ = links.changed() => member.look_at_links(),
             () = tokio::time::sleep_until(deadline) => {}
         }

@@ -8,6 +8,7 @@ use tidings_core::group::{
     To,
 };
 use tidings_store::{Class, Entry, Log, Lsn, SimDisk};
+use tidings_wire::group::{Frame, Packet};
 
 use super::{Happening, LATE, World};
 use crate::dice::Dice;
@@ -218,7 +219,9 @@ impl World {
             }
         }
         while let Some(process) = &mut self.slots[slot].process
-            && let Some((_, out)) = process.waiting.pop_front_if(|(at, _)| *at <= process.log.synced())
+            && let Some((at, _)) = process.waiting.front()
+            && *at <= process.log.synced()
+            && let Some((_, out)) = process.waiting.pop_front()
         {
             self.act(slot, &out);
         }
@@ -302,16 +305,35 @@ impl World {
             To::Node(node) => (node as usize).wrapping_sub(1),
             To::Contact(index) => {
                 let contacts = self.slots[slot].process.as_ref().map(|process| &process.contacts);
-                contacts.and_then(|list| list.get(usize::from(index))).copied().unwrap_or(usize::MAX)
+                contacts
+                    .and_then(|list| list.get(usize::from(index)))
+                    .copied()
+                    .unwrap_or(usize::MAX)
             }
         };
-        if to >= self.slots.len() || to == slot || self.dice.chance(self.loss) {
+        if to >= self.slots.len() || to == slot {
             return;
         }
-        let at = self.now + self.dice.scaled(MS / 20, 2 * MS);
+        if self.ambush > 0 && decides(bytes) && self.dice.chance(self.ambush) {
+            let slot = self.dice.chance(600).then_some(slot);
+            self.queue.push(self.now, Happening::Strike { slot });
+        }
+        if self.dice.chance(self.loss) {
+            return;
+        }
+        let longest = if self.dice.chance(self.late) { 500 * MS } else { 2 * MS };
+        let at = self.now + self.dice.scaled(MS / 20, longest);
         let (from, bytes) = (slot, bytes.to_vec());
         self.queue.push(at, Happening::Packet { from, to, bytes });
     }
+}
+
+/// Whether a packet has a part in deciding a view.
+fn decides(bytes: &[u8]) -> bool {
+    let Ok(packet) = Packet::parse(bytes) else { return false };
+    packet.frames().any(|frame| {
+        matches!(frame, Frame::Promised { .. } | Frame::Accepted { .. } | Frame::Decided { .. })
+    })
 }
 
 fn word(bytes: &[u8]) -> u64 {
