@@ -14,12 +14,14 @@ mod entry;
 mod follow;
 mod founding;
 mod input;
+mod journal;
 mod ledger;
 #[cfg(test)]
 mod model;
 mod order;
 mod outbox;
 mod receive;
+mod recovery;
 mod repair;
 mod store;
 mod synod;
@@ -34,7 +36,8 @@ mod tests;
 
 pub use config::{GroupConfig, GroupOrder, GroupTimers, Reliability, Slow};
 pub use input::{Input, LinkState, Refused, Start};
-pub use outbox::{BlockedReason, GroupOutbox, GroupOutput, Span, To};
+pub use outbox::{BlockedReason, GroupOutbox, GroupOutput, Reach, Span, To};
+pub use recovery::Recovery;
 pub use tidings_wire::group::{MEMBERS_MAX, Member, MemberId, View};
 pub use waiting::Waiting;
 
@@ -57,6 +60,8 @@ use transfer::{Donor, Newcomer};
 /// What a member is doing.
 #[derive(Debug)]
 enum Phase {
+    /// It becomes the member that its journal tells of, with the first input.
+    Recovering(Box<Recovery>),
     /// It founds the group at its first turn.
     Founding,
     /// It looks for the group, or waits to be taken in.
@@ -111,6 +116,12 @@ pub struct Group {
     is_leaving: bool,
     is_held: bool,
     is_fenced: bool,
+    /// Durable groups: a state is on record, so that there is something to come back to.
+    is_grounded: bool,
+    /// It reads its journal.
+    is_recovering: bool,
+    /// Its view is the one of its journal, in which it says nothing new.
+    is_recovered: bool,
     last_turn: Time,
     mail: Vec<Mail>,
     owed: Vec<(u128, u64, Range)>, // repairs: to whom, of which view, what
@@ -132,7 +143,7 @@ struct Sums {
 
 /// A member's rank: another life of its node is another member.
 fn rank_in(view: &View, id: MemberId) -> Option<usize> {
-    if sabotage::is(125) {
+    if sabotage::is(125) || sabotage::is(145) {
         return view.rank_of_node(id.node);
     }
     view.rank_of(id)
@@ -161,6 +172,12 @@ impl Group {
         let phase = match start {
             Start::Found => Phase::Founding,
             Start::Join { contacts } => Phase::Seeking(Seeker::new(now, contacts)),
+            Start::Recover(recovery) => {
+                if !recovery.is_of(&me, &config) {
+                    return Err(Refused::Impossible);
+                }
+                Phase::Recovering(recovery)
+            }
         };
         Ok(Self {
             me,
@@ -182,6 +199,9 @@ impl Group {
             is_leaving: false,
             is_held: false,
             is_fenced: false,
+            is_grounded: !config.is_durable,
+            is_recovering: false,
+            is_recovered: false,
             last_turn: now,
             mail: Vec::new(),
             owed: Vec::new(),
@@ -208,6 +228,7 @@ impl Group {
         if matches!(self.phase, Phase::Ended | Phase::Departing(_)) {
             return self.depart(now, input, out);
         }
+        self.recover(now, out);
         self.notice_pause(now);
         let result = match input {
             Input::Packet { from, bytes } => self.receive(now, from, bytes, out),
@@ -308,10 +329,11 @@ impl Group {
         if self.config.slow != Slow::Block {
             tenure.note_stalls(now, &self.config, true);
         }
-        if tenure.arrived == all(tenure.view.members.len())
-            && let Some(archive) = &mut self.archive
-        {
-            archive.store = Store::default(); // nobody is left in that view
+        if tenure.arrived == all(tenure.view.members.len()) {
+            if let Some(archive) = &mut self.archive {
+                archive.store = Store::default(); // nobody is left in that view
+            }
+            self.ground(out);
         }
     }
 
@@ -321,7 +343,8 @@ impl Group {
         is_request: bool,
         out: &mut GroupOutbox,
     ) -> Result<(), Refused> {
-        let is_blocked = self.is_fenced || self.newcomer.is_some() || self.is_leaving;
+        let is_blocked =
+            self.is_fenced || self.newcomer.is_some() || self.is_leaving || !self.is_grounded;
         let Some(tenure) =
             self.tenure.as_mut().filter(|tenure| !is_blocked && tenure.synod.wedged_at.is_none())
         else {
@@ -383,7 +406,7 @@ impl Group {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match &self.phase {
-            Phase::Founding => Some(self.last_turn),
+            Phase::Founding | Phase::Recovering(_) => Some(self.last_turn),
             Phase::Seeking(seeker) => Some(seeker.next_at),
             Phase::Departing(departure) => Some(departure.next_at()),
             Phase::Ended => None,
@@ -429,6 +452,7 @@ impl Group {
     pub fn can_cast(&self) -> bool {
         let is_free = !self.is_fenced && self.newcomer.is_none() && !self.is_leaving;
         is_free
+            && self.is_grounded
             && self.casting.is_none()
             && self.tenure.as_ref().is_some_and(|tenure| {
                 tenure.synod.wedged_at.is_none() && tenure.can_cast(&self.config)

@@ -55,6 +55,10 @@ pub struct NodeConfig {
     pub redelivery: RetryConfig,
     /// How long an idempotency key of an exactly-once channel is remembered at least. Default a day.
     pub dedup_window: Duration,
+    /// The directory in which this node's number is kept, so that after a restart the others know it
+    /// as the same node; only one process may have it at a time. Members of durable groups need it.
+    /// `None`: another number for each process. Default none.
+    pub identity: Option<PathBuf>,
     /// The directory in which this node keeps its queues; `None`: it keeps none. Default none.
     pub data: Option<PathBuf>,
     /// Whether queues are served although something acknowledged in that directory is damaged: what
@@ -87,6 +91,7 @@ impl Default for NodeConfig {
             },
             redelivery: RetryConfig { attempts_max: 5, ..RetryConfig::default() },
             dedup_window: Duration::from_secs(86_400),
+            identity: None,
             data: None,
             is_quarantining: false,
             breaker: BreakerConfig::default(),

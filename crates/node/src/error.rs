@@ -106,6 +106,13 @@ pub enum GroupError {
         /// Which and why.
         what: String,
     },
+    /// A durable member's directory cannot be used or has failed: the member has stopped, as if it
+    /// had crashed. What was uniform is as it was.
+    #[error("the member's journal cannot be kept: {what}")]
+    Store {
+        /// Why.
+        what: String,
+    },
     /// The caller's: the node listens nowhere, so that no member could reach it.
     #[error("the node listens nowhere, so that no other member could reach it")]
     NoAddress,

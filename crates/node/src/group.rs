@@ -17,6 +17,7 @@ use crate::wait;
 mod builder;
 mod calls;
 mod event;
+mod journal;
 mod membership;
 mod multicast;
 mod notice;

@@ -134,10 +134,11 @@ pub(crate) fn entropy() -> u64 {
 impl Hub {
     pub fn new(
         config: NodeConfig,
+        node: Option<u128>,
         runtime: tokio::runtime::Handle,
         queues: Option<Arc<Host>>,
     ) -> Self {
-        let node = u128::from(entropy()) << 64 | u128::from(entropy());
+        let node = node.unwrap_or_else(|| u128::from(entropy()) << 64 | u128::from(entropy()));
         let name = config.name.clone();
         Self {
             identity: Identity { node, incarnation: entropy(), name },

@@ -33,6 +33,7 @@ mod group;
 mod headers;
 mod hold;
 mod hub;
+mod identity;
 mod keys;
 mod message;
 mod node;

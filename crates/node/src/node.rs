@@ -165,6 +165,13 @@ impl NodeBuilder {
         self
     }
 
+    /// See [`NodeConfig::identity`].
+    #[must_use]
+    pub fn identity(mut self, folder: impl Into<std::path::PathBuf>) -> Self {
+        self.config.identity = Some(folder.into());
+        self
+    }
+
     /// See [`NodeConfig::is_quarantining`].
     #[must_use]
     pub fn quarantine(mut self, is_quarantining: bool) -> Self {
@@ -215,6 +222,8 @@ impl Start {
             crate::queue::Host::open(folder, config.is_quarantining, crate::hub::entropy())
         };
         let queues = config.data.as_ref().map(open).transpose()?;
+        let node = config.identity.as_deref().map(crate::identity::of).transpose();
+        let node = node.map_err(|error| BindError::Data { what: error.to_string() })?;
         let (runtime, driver) = match tokio::runtime::Handle::try_current() {
             Ok(handle) => (handle, None),
             Err(_) => {
@@ -222,7 +231,7 @@ impl Start {
                 (handle, Some(driver))
             }
         };
-        let hub = Arc::new(Hub::new(config, runtime, queues));
+        let hub = Arc::new(Hub::new(config, node, runtime, queues));
         let inner = Inner { hub, default, driver, locals: AtomicU64::new(0) };
         let node = Node { inner: Arc::new(inner) };
         if let Some(host) = &node.hub().queues {

@@ -17,6 +17,7 @@ mod checkers;
 mod clock;
 mod dice;
 mod durable;
+mod durable_groups;
 mod durable_queues;
 mod exactly;
 mod faults;
@@ -75,6 +76,27 @@ pub fn run_queues(seed: u64, mutant: u32) -> Option<Violation> {
     tidings_store::sabotage::set(mutant);
     let _ = mutant;
     let played = catch_unwind(|| durable_queues::check(seed));
+    played.unwrap_or_else(|_| {
+        Some(Violation { invariant: "panic", text: "it panicked".to_owned(), at: 0 })
+    })
+}
+
+/// The deliberate bugs of the journals of groups.
+pub const JOURNAL_MUTANTS: [(u32, &str); 5] = [
+    (141, "a member does not write down what others have sent"),
+    (142, "a promise is not written down"),
+    (143, "what was accepted is forgotten by a restart"),
+    (144, "what is received is acknowledged before it is written down"),
+    (145, "a member without its disk counts as the one that had it"),
+];
+
+/// Plays durable groups of one seed over the log and the simulated disk, and says what is violated.
+#[must_use]
+pub fn run_durable_groups(seed: u64, mutant: u32) -> Option<Violation> {
+    #[cfg(feature = "sabotage")]
+    tidings_core::sabotage::set(mutant);
+    let _ = mutant;
+    let played = catch_unwind(|| durable_groups::check(seed));
     played.unwrap_or_else(|_| {
         Some(Violation { invariant: "panic", text: "it panicked".to_owned(), at: 0 })
     })

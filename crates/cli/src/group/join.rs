@@ -54,6 +54,11 @@ pub(crate) struct JoinArgs {
     /// Write each body as a line to this file; newcomers get it as their state
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Keep this member in a directory: a group whose members all lose power comes back with all that
+    /// was uniform; the same at all members, with uniform or atomic. Its state is DIR/state if
+    /// --state names no other file
+    #[arg(long, value_name = "DIR")]
+    durable: Option<PathBuf>,
     /// Exclude a member that stops all senders for so long; without it they wait while it lives
     #[arg(long, value_name = "D", value_parser = parse_duration)]
     evict_after: Option<Duration>,
@@ -85,17 +90,29 @@ pub(crate) fn run(args: JoinArgs, context: &Context) -> Result<Exit, Trouble> {
             .why("another order was asked for beside it")
             .hint("leave --order out, or say --reliability uniform"));
     }
+    let is_uniform = matches!(args.reliability, ReliabilityWord::Uniform | ReliabilityWord::Atomic);
+    if args.durable.is_some() && !is_uniform {
+        return Err(Trouble::new("E0301", "what is not uniform cannot be durable")
+            .why("nobody is told of a message that a majority has it before it is delivered")
+            .hint("say --reliability uniform or atomic, or leave --durable out"));
+    }
     let interrupt = context.interrupt()?;
     let mut named = args.node.clone();
     named.name = named.name.or_else(|| args.member.clone());
-    let node = named.start(&config, Keep::Nothing)?;
+    let builder = match &args.durable {
+        Some(folder) => Node::builder().identity(folder),
+        None => Node::builder(),
+    };
+    let node = named.start_from(builder, &config, Keep::Nothing)?;
     let listening = node::listen(&node, &address)?;
     let at = listening.address.endpoint();
     context.event(
         &Fields(&[("event", "listening".into()), ("address", at.clone().into())]),
         &format!("listening on {at}"),
     );
-    let state = args.state.as_deref().map(StateFile::open).transpose()?;
+    let beside = || args.durable.as_ref().map(|folder| folder.join("state"));
+    let state = args.state.clone().or_else(beside);
+    let state = state.as_deref().map(StateFile::open).transpose()?;
     let printer = Printer::new(&args.group, context.is_json);
     let mut member = Membership {
         args: &args,
@@ -189,6 +206,9 @@ impl Membership<'_> {
         if self.state.is_some() {
             builder = builder.with_state();
         }
+        if let Some(folder) = &self.args.durable {
+            builder = builder.durable(folder);
+        }
         for contact in contacts {
             builder = builder.contact(contact);
         }
@@ -266,7 +286,7 @@ impl Membership<'_> {
                 Line::ForceView => group.force_view().map_err(|error| trouble(&error))?,
                 Line::Multicast(body) => {
                     match group.try_multicast(&body) {
-                        Ok(Some(_)) => {}
+                        Ok(Some(seq)) => self.printer.accepted(seq),
                         Ok(None) | Err(GroupError::Excluded { .. } | GroupError::Ended) => {
                             self.waiting = Some(body); // after the next event, or the next joining
                             return Ok(false);

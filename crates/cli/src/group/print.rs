@@ -24,6 +24,8 @@ pub(super) struct Printer {
     is_json: bool,
     output: Output,
     confirmed: u64,
+    /// The first message of this membership that this process has sent.
+    first: Option<u64>,
 }
 
 fn body_of(body: &[u8]) -> (&'static str, Value) {
@@ -35,11 +37,20 @@ fn body_of(body: &[u8]) -> (&'static str, Value) {
 
 impl Printer {
     pub(super) fn new(group: &str, is_json: bool) -> Self {
-        Self { group: group.to_owned(), is_json, output: Output::new(), confirmed: 0 }
+        Self { group: group.to_owned(), is_json, output: Output::new(), confirmed: 0, first: None }
     }
 
     pub(super) fn flush(&mut self) -> Result<(), Trouble> {
         self.output.flush()
+    }
+
+    /// A message was accepted: receipts are for those of this process only, whose numbers may go on
+    /// from an earlier one's.
+    pub(super) fn accepted(&mut self, seq: u64) {
+        if self.first.is_none() {
+            self.first = Some(seq);
+            self.confirmed = self.confirmed.max(seq - 1);
+        }
     }
 
     pub(super) fn event(&mut self, event: &RawGroupEvent) -> Result<Shown, Trouble> {
@@ -55,7 +66,7 @@ impl Printer {
         }
         Ok(match event {
             RawGroupEvent::Excluded { .. } => {
-                self.confirmed = 0; // the next membership counts anew
+                (self.confirmed, self.first) = (0, None); // the next membership counts anew
                 Shown::Excluded
             }
             RawGroupEvent::Left => Shown::Left,

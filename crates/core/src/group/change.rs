@@ -62,6 +62,7 @@ impl Group {
             || self.joiners.keys().any(|node| tenure.view.rank_of_node(*node).is_none())
             || may_leave
             || tenure.ready & learners != 0
+            || tenure.journal.as_ref().is_some_and(|journal| journal.is_long(&self.config))
     }
 
     /// Who is to be in no further view. The slow are, where enough would be left without them.

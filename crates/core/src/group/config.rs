@@ -135,6 +135,14 @@ pub struct GroupConfig {
     /// majority of the view holds. With total order this is atomic multicast. Must be the same at
     /// all members. Default no.
     pub is_uniform: bool,
+    /// Whether what a member promises, accepts and acknowledges is on its disk before anyone hears of
+    /// it: see [`super::GroupOutput::Persist`]. A group whose members all lose power comes back with
+    /// all that was uniform. Needs `is_uniform` and `has_state`. Must be the same at all members.
+    /// Default no.
+    pub is_durable: bool,
+    /// Durable groups: a member whose journal of one view is longer asks for another view, which is
+    /// where its application's state is kept and the journal begins anew. Default 64 MiB.
+    pub journal_bytes: u64,
     /// Whether the application has state that a newcomer needs: it is asked for snapshots. Must be
     /// the same at all members. Default no.
     pub has_state: bool,
@@ -168,6 +176,8 @@ impl Default for GroupConfig {
             order: GroupOrder::Fifo,
             reliability: Reliability::Reliable,
             is_uniform: false,
+            is_durable: false,
+            journal_bytes: 64 << 20,
             has_state: false,
             slow: Slow::Block,
             window: 4096,
@@ -189,6 +199,7 @@ impl GroupConfig {
     pub fn is_possible(&self) -> bool {
         let best_effort = self.reliability == Reliability::BestEffort;
         !(best_effort && (self.order > GroupOrder::Fifo || self.is_uniform))
+            && (!self.is_durable || (self.is_uniform && self.has_state))
             && (1..=65_536).contains(&self.window)
             && (1..=MEMBERS_MAX).contains(&self.members_max)
             && (1..=self.members_max).contains(&self.members_min)

@@ -29,6 +29,7 @@ impl Departure {
 
 impl Group {
     pub(super) fn departs(&mut self, now: Time, decided: Box<Proposal>, out: &mut GroupOutbox) {
+        self.record_end(out);
         self.report_excluded(out);
         let until = now.after(self.config.timers.takeover * STAY);
         let members = self.tenure.iter().flat_map(|tenure| &tenure.view.members);

@@ -6,7 +6,9 @@ use tidings_wire::group::{Frame, Join, Ledger as Sum, MEMBERS_MAX, MemberId, Pro
 use super::change::donor_of;
 use super::ledger::Ledger;
 use super::transfer::{Fetched, Newcomer};
-use super::{Group, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To};
+use super::{
+    Group, GroupConfig, GroupOrder, GroupOutbox, GroupOutput, Mail, Phase, Refused, Reliability, To,
+};
 use crate::{Time, sabotage};
 
 /// Nodes that were told lately how their view ended, at most.
@@ -16,20 +18,7 @@ const FETCHED_MAX: usize = 64;
 
 impl Group {
     fn introduction(&self) -> Join {
-        let config = &self.config;
-        let order = match config.order {
-            GroupOrder::None => 0,
-            GroupOrder::Fifo => 1,
-            GroupOrder::Causal => 2,
-            GroupOrder::Total => 3,
-        };
-        let reliability = match config.reliability {
-            Reliability::BestEffort => 0,
-            Reliability::Reliable => 1,
-        };
-        let promises =
-            [order, reliability, u8::from(config.is_uniform), u8::from(config.has_state)];
-        Join { member: self.me.clone(), promises }
+        Join { member: self.me.clone(), promises: promises(&self.config) }
     }
 
     /// Looks for the group, if this member has none yet.
@@ -54,13 +43,15 @@ impl Group {
                     self.mail.push(Mail { to: vec![To::Contact(contact)], view: None, frame });
                 }
             }
-            Phase::Seeking(_) | Phase::Member | Phase::Departing(_) | Phase::Ended => {}
+            _ => {}
         }
     }
 
     fn found(&mut self, now: Time, out: &mut GroupOutbox) {
         let epoch = self.rng.next_u64().max(1);
         let view = View { epoch, id: 1, members: vec![self.me.clone()], voters: 1 };
+        let proposal = Proposal { next: view.clone(), ..Proposal::default() };
+        self.record_view(&proposal, out);
         self.install(now, view, None, out);
     }
 
@@ -144,7 +135,9 @@ impl Group {
         if is_its_own && self.refuses(&join, &mine) {
             return Ok(());
         }
-        let Some(tenure) = &mut self.tenure else { return Err(Refused::Blocked) };
+        let Some(tenure) = self.tenure.as_mut().filter(|_| self.is_grounded) else {
+            return Err(Refused::Blocked); // it asks again
+        };
         let is_relayed = tenure.view.rank_of_node(from).is_some();
         if !(is_its_own || is_relayed) || join.promises != mine.promises {
             return Err(Refused::NotAMember);
@@ -212,6 +205,7 @@ impl Group {
             return Err(Refused::NotAMember);
         }
         self.newcomer = (!sabotage::is(116)).then(|| Newcomer::new(now));
+        self.record_view(&proposal, out);
         self.install(now, proposal.next, None, out);
         Ok(())
     }
@@ -269,6 +263,7 @@ impl Group {
         tenure.beat_at = now; // the others are to know at once that it can vote
         self.newcomer = None;
         self.ledger = Ledger(ledger);
+        self.record_state(self.ledger.0.clone(), &state, out);
         self.announce(out);
         if self.config.has_state {
             let position = self.ledger.0.position;
@@ -301,6 +296,7 @@ impl Group {
                 tenure.beat_at = now;
             }
             _ => {
+                // The last one's journal stays: all may leave for the night, and come back.
                 self.phase = Phase::Ended;
                 out.push(GroupOutput::Left);
             }
@@ -358,6 +354,22 @@ impl Group {
     }
 }
 
+/// What must be the same at all members, as it travels.
+pub(super) fn promises(config: &GroupConfig) -> [u8; 4] {
+    let order = match config.order {
+        GroupOrder::None => 0,
+        GroupOrder::Fifo => 1,
+        GroupOrder::Causal => 2,
+        GroupOrder::Total => 3,
+    };
+    let reliability = match config.reliability {
+        Reliability::BestEffort => 0,
+        Reliability::Reliable => 1,
+    };
+    let uniform = u8::from(config.is_uniform) + u8::from(config.is_durable);
+    [order, reliability, uniform, u8::from(config.has_state)]
+}
+
 fn words(promises: [u8; 4]) -> String {
     let order = match promises[0] {
         0 => "no order",
@@ -372,5 +384,6 @@ fn words(promises: [u8; 4]) -> String {
         _ => "uniform",
     };
     let state = if promises[3] == 0 { "without state" } else { "with state" };
-    format!("{order}, {reliability}, {state}")
+    let durable = if promises[2] > 1 { ", durable" } else { "" };
+    format!("{order}, {reliability}, {state}{durable}")
 }

@@ -44,6 +44,7 @@ impl Group {
             self.departs(now, proposal, out);
             return;
         }
+        self.record_view(&proposal, out);
         if let Some(old) = self.tenure.take() {
             let Tenure { view, store, detector, leaving, .. } = old;
             for (rank, member) in view.members.iter().enumerate() {
@@ -99,6 +100,9 @@ impl Group {
             return;
         }
         self.ledger.follow(&view);
+        if std::mem::take(&mut self.is_recovered) {
+            self.sent = self.ledger.number_of(self.me.id); // all that ever left is in the cut
+        }
         self.announce(out);
         self.donate(&view, rank, out);
     }
@@ -118,16 +122,20 @@ impl Group {
 
     /// Keeps the state of this moment, if a newcomer is to have it from this member.
     fn donate(&mut self, view: &View, rank: usize, out: &mut GroupOutbox) {
+        if self.is_recovering {
+            return;
+        }
         let learners = view.voters..view.members.len();
         if !learners.into_iter().any(|learner| donor_of(view, learner, 0) == rank)
             && self.config.has_state
+            && !self.config.is_durable
         {
             self.donor = None;
             return;
         }
         let state =
             (!self.config.has_state).then(|| (Vec::new(), tidings_wire::group::crc32c(&[])));
-        self.donor = Some(Donor { ledger: self.ledger.0.clone(), state });
+        self.donor = Some(Donor { ledger: self.ledger.0.clone(), state, is_recorded: false });
         if self.config.has_state {
             out.push(GroupOutput::SnapshotWanted { view: view.id });
         }
@@ -145,7 +153,9 @@ impl Group {
         let former = tenure.view.epoch;
         let (epoch, id) = (self.rng.next_u64(), tenure.view.id + 1);
         let view = View { epoch, id, members: vec![self.me.clone()], voters: 1 };
-        tenure.synod.decided = Some(Box::new(Proposal { next: view.clone(), cut }));
+        let proposal = Box::new(Proposal { next: view.clone(), cut });
+        tenure.synod.decided = Some(proposal.clone());
+        self.record_view(&proposal, out);
         self.close(out);
         self.archive = None;
         self.former = Some(former);

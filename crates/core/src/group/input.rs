@@ -1,5 +1,7 @@
 //! What can happen to a member of a group, and why it may change nothing. It handles none of it.
 
+use super::Recovery;
+
 /// How a member begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -11,6 +13,8 @@ pub enum Start {
         /// Addresses.
         contacts: Vec<String>,
     },
+    /// From its journal, as the member that has written it.
+    Recover(Box<Recovery>),
 }
 
 /// What the driver knows of the connection to a node.

@@ -41,6 +41,11 @@ impl Ledger {
         }
     }
 
+    /// How many messages of a member were delivered.
+    pub(super) fn number_of(&self, id: MemberId) -> u64 {
+        self.0.entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.number)
+    }
+
     /// Hash over all that was delivered.
     pub(super) fn history(&self) -> u64 {
         let members = self.0.entries.iter().fold(0, |sum, entry| sum ^ closed(entry));

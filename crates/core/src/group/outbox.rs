@@ -36,6 +36,17 @@ pub enum BlockedReason {
     NoPrimaryView,
 }
 
+/// What a record means for those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It belongs to them.
+    Within,
+    /// A view begins with it.
+    Begins,
+    /// Once it is on disk, what lies before the last record that `Begins` is needed no more.
+    Covers,
+}
+
 /// One thing that happened, in the order in which the application must see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -46,6 +57,15 @@ pub enum GroupOutput {
         to: To,
         /// The packet.
         bytes: Span,
+    },
+    /// Durable groups: append these bytes to the member's journal. Nothing else in this outbox, and
+    /// in later ones, may be acted on before they are on the disk; later inputs may be given before,
+    /// and many records may share one flush.
+    Persist {
+        /// The record, for [`super::Recovery::read`].
+        bytes: Span,
+        /// What it means for those before it.
+        reach: Reach,
     },
     /// A new view begins. All deliveries of the old one are before it.
     Install {
@@ -90,7 +110,8 @@ pub enum GroupOutput {
         /// The view.
         view: u64,
     },
-    /// The newcomer's state, right after its first `Install`: apply it before the next delivery.
+    /// The newcomer's state, right after its first `Install`: apply it before the next delivery. Also
+    /// that of a member that recovers, as it was on its disk.
     State {
         /// The snapshot.
         bytes: Span,

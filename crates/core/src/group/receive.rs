@@ -1,7 +1,7 @@
 //! Receiving: whose packet it is, whether it belongs to this view, and which machine each of its
 //! frames is for.
 
-use tidings_wire::group::{Frame, Header, Mark, MemberId, ORDER_RANK, Packet, Ranges};
+use tidings_wire::group::{Frame, Header, Mark, MemberId, ORDER_RANK, Packet, Ranges, Records};
 
 use super::{Group, GroupOutbox, GroupOutput, Phase, Refused, Reliability, To};
 use crate::{Time, sabotage};
@@ -121,23 +121,7 @@ impl Group {
                 if self.config.reliability != Reliability::BestEffort {
                     return Err(Refused::Malformed);
                 }
-                let may_deliver = is_ready && !self.is_fenced && !self.is_held;
-                for (record, number) in records.zip(first..) {
-                    let is_new = tenure.receive_loose(rank, number, self.config.order);
-                    if is_new && may_deliver {
-                        let bytes = out.keep(record.body);
-                        let (view, from) = (tenure.view.id, rank as u8);
-                        let (position, is_request) = (0, record.mark == Mark::Request);
-                        out.push(GroupOutput::Deliver {
-                            view,
-                            from,
-                            number,
-                            position,
-                            is_request,
-                            bytes,
-                        });
-                    }
-                }
+                self.apply_loose(rank, first, records, out);
                 Ok(())
             }
             Frame::Order { first, runs } => {
@@ -166,6 +150,26 @@ impl Group {
                 Ok(())
             }
             other => self.apply_control(now, rank, other, out),
+        }
+    }
+
+    /// Messages of a best-effort group.
+    fn apply_loose(
+        &mut self,
+        rank: usize,
+        first: u64,
+        records: Records<'_>,
+        out: &mut GroupOutbox,
+    ) {
+        let may_deliver = self.newcomer.is_none() && !self.is_fenced && !self.is_held;
+        let Some(tenure) = &mut self.tenure else { return };
+        let (view, from, position) = (tenure.view.id, rank as u8, 0);
+        for (record, number) in records.zip(first..) {
+            let is_new = tenure.receive_loose(rank, number, self.config.order);
+            if is_new && may_deliver {
+                let (bytes, is_request) = (out.keep(record.body), record.mark == Mark::Request);
+                out.push(GroupOutput::Deliver { view, from, number, position, is_request, bytes });
+            }
         }
     }
 
@@ -233,6 +237,7 @@ impl Group {
     /// The group goes on without this member, which hears it from one that is in a later view.
     pub(super) fn excluded(&mut self, out: &mut GroupOutbox) {
         let is_left = self.is_leaving;
+        self.record_end(out);
         self.report_excluded(out);
         if is_left {
             out.push(GroupOutput::Left);

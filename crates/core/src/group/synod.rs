@@ -105,6 +105,24 @@ impl Synod {
         Some(ballot)
     }
 
+    /// The highest ballot that was promised.
+    pub(super) fn highest(&self) -> Ballot {
+        self.promised
+    }
+
+    /// What was promised before a restart.
+    pub(super) fn restore(&mut self, now: Time, promised: Ballot) {
+        self.promised = self.promised.max(promised);
+        self.highest_round = self.highest_round.max(promised.round);
+        self.wedged_at.get_or_insert(now);
+    }
+
+    /// What was accepted before a restart.
+    pub(super) fn restore_accepted(&mut self, now: Time, ballot: Ballot, proposal: Box<Proposal>) {
+        self.restore(now, ballot);
+        self.accepted = Some((ballot, proposal));
+    }
+
     /// The ballot of the accepted value, to say so again.
     pub(super) fn accepted_ballot(&self) -> Option<Ballot> {
         self.accepted.as_ref().map(|(ballot, _)| *ballot)

@@ -9,6 +9,7 @@ use super::acks::Acks;
 use super::casting::{Casting, Part};
 use super::config::{GroupConfig, GroupOrder, Reliability};
 use super::detector::Detector;
+use super::journal::Journal;
 use super::ledger::Ledger;
 use super::order::{Limit, Next, Order};
 use super::outbox::{GroupOutbox, GroupOutput};
@@ -65,6 +66,8 @@ pub(super) struct Tenure {
     pub(super) ready: u64,
     pub(super) wants_since: Option<Time>,
     pub(super) reported: u64,
+    /// Durable groups: up to where the rest of this is on record.
+    pub(super) journal: Option<Journal>,
 }
 
 impl Tenure {
@@ -96,6 +99,7 @@ impl Tenure {
             ready: 0,
             wants_since: None,
             reported: 0,
+            journal: config.is_durable.then(|| Journal::new(members)),
             view,
         }
     }
@@ -278,11 +282,13 @@ impl Tenure {
         ledger: &mut Ledger,
         out: &mut GroupOutbox,
     ) {
-        if self.synod.is_wedged() {
-            return;
-        }
-        if self.is_sequencer(config) && may_deliver {
+        let is_wedged = self.synod.is_wedged();
+        if self.is_sequencer(config) && may_deliver && !is_wedged {
             self.order.total.order(&self.store);
+        }
+        self.record(out);
+        if is_wedged {
+            return;
         }
         self.order.advance_ready(&self.store);
         let (last, ready) = (self.order.total.last(), self.order.total.ready());
@@ -314,7 +320,7 @@ impl Tenure {
         }
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         next: Next,
         config: &GroupConfig,
@@ -455,6 +461,15 @@ impl Tenure {
         self.ack_at = None;
         self.received_unacked = (0, 0);
         self.owes_majority = false;
+    }
+
+    /// There is nobody to tell.
+    pub(super) fn told_nobody(&mut self, now: Time, config: &GroupConfig) {
+        self.acked();
+        self.sent[self.rank] = self.end(config);
+        self.loose.clear();
+        self.loose_count = 0;
+        self.beat_at = now.after(config.timers.heartbeat);
     }
 
     /// The members that are to be told at once what this one has, bits by rank.

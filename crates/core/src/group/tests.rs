@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 
 mod changes;
+mod durability;
 mod ordering;
 mod storm;
 
@@ -27,6 +28,8 @@ pub(super) struct Node {
     pub(super) is_alive: bool,
     pub(super) uniform: u64,
     contacts: Vec<String>,
+    /// What is on its disk.
+    pub(super) journal: Vec<Vec<u8>>,
 }
 
 pub(super) struct World {
@@ -83,14 +86,21 @@ impl World {
             name: format!("m{node}"),
             address: address(node),
         };
+        self.start_as(me, start, Vec::new());
+    }
+
+    pub(super) fn start_as(&mut self, me: Member, start: Start, journal: Vec<Vec<u8>>) {
+        let node = me.id.node;
         let seed = self.rng.next_u64();
         let contacts = match &start {
-            Start::Found => Vec::new(),
+            Start::Found | Start::Recover(_) => Vec::new(),
             Start::Join { contacts } => contacts.clone(),
         };
         let group = Group::new(self.now, me, start, self.config, seed).unwrap();
         let (seen, state) = (Vec::new(), Vec::new());
-        self.nodes.insert(node, Node { group, seen, state, is_alive: true, uniform: 0, contacts });
+        let (is_alive, uniform) = (true, 0);
+        let node_now = Node { group, seen, state, is_alive, uniform, contacts, journal };
+        self.nodes.insert(node, node_now);
         self.input(node, Input::Tick).unwrap();
     }
 
@@ -141,6 +151,9 @@ impl World {
                 GroupOutput::State { bytes, .. } => {
                     member.state = out.bytes(*bytes).to_vec();
                     member.seen.push(Seen::State(out.bytes(*bytes).to_vec()));
+                }
+                GroupOutput::Persist { bytes, .. } => {
+                    member.journal.push(out.bytes(*bytes).to_vec());
                 }
                 GroupOutput::SnapshotWanted { view } => wanted.push((*view, member.state.clone())),
                 GroupOutput::Uniform { upto } => member.uniform = member.uniform.max(*upto),

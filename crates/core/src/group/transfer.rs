@@ -17,6 +17,8 @@ pub(super) struct Donor {
     pub(super) ledger: Ledger,
     /// None until the application has given it.
     pub(super) state: Option<(Vec<u8>, u32)>,
+    /// Durable groups: it is in the journal too.
+    pub(super) is_recorded: bool,
 }
 
 impl Donor {
@@ -40,7 +42,7 @@ pub(super) struct Newcomer {
 
 impl fmt::Debug for Donor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ledger, state } = self;
+        let Self { ledger, state, is_recorded: _ } = self;
         let state = state.as_ref().map(|(bytes, _)| Digest(bytes));
         f.debug_struct("Donor").field("ledger", ledger).field("state", &state).finish()
     }
@@ -130,7 +132,11 @@ mod tests {
     fn a_snapshot_arrives_whole_whatever_is_lost_or_doubled() {
         let state: Vec<u8> = (0..3 * PIECE + 5).map(|n| (n / 7) as u8).collect();
         let crc = tidings_wire::group::crc32c(&state);
-        let donor = Donor { ledger: Ledger::default(), state: Some((state.clone(), crc)) };
+        let donor = Donor {
+            ledger: Ledger::default(),
+            state: Some((state.clone(), crc)),
+            is_recorded: false,
+        };
         let mut newcomer = Newcomer::new(Time(0));
         let mut steps = 0;
         loop {

@@ -26,6 +26,9 @@ impl Group {
         if std::mem::take(&mut self.has_cast) && matches!(self.phase, super::Phase::Member) {
             self.advance(now, out);
         }
+        if let Some(tenure) = &mut self.tenure {
+            tenure.record(out); // what is promised or accepted in the packets below
+        }
         self.post(out);
         self.post_former(out);
         self.repair(out);
@@ -200,11 +203,7 @@ impl Group {
             tenure.ack_at = None; // it has promised: what it has is reported there
         }
         if others == 0 {
-            tenure.acked();
-            tenure.sent[tenure.rank] = tenure.end(&config);
-            tenure.loose.clear();
-            tenure.loose_count = 0;
-            tenure.beat_at = now.after(config.timers.heartbeat);
+            tenure.told_nobody(now, &config);
             return;
         }
         let beats = now >= tenure.beat_at;
@@ -222,7 +221,8 @@ impl Group {
         let acks = !is_wedged && abreast != 0 && (is_due || beats || asks || rides);
         if has_news || acks || (beats && abreast != 0) {
             let to = ranks(&tenure.view, abreast);
-            let span = send_news(tenure, header, config.packet, (from, end), &to, out, |packet| {
+            let upto = if has_news { end } else { from }; // nothing new after a promise
+            let span = send_news(tenure, header, config.packet, (from, upto), &to, out, |packet| {
                 if acks {
                     push_ack(packet, tenure, asks);
                 }
@@ -248,10 +248,7 @@ impl Group {
             send(out, &alone, span);
         }
         if has_news {
-            tenure.sent[tenure.rank] = end;
-            for rank in bits(abreast) {
-                tenure.sent[rank] = end;
-            }
+            bits(abreast | bit(tenure.rank)).for_each(|rank| tenure.sent[rank] = end);
         }
         if acks || abreast == 0 {
             tenure.acked(); // who is not abreast is told when it is
@@ -264,9 +261,9 @@ impl Group {
     /// Whether some member that is not full lacks what this one has to send: transmit again.
     #[must_use]
     pub fn has_rest(&self) -> bool {
-        let Some(tenure) = self.tenure.as_ref().filter(|tenure| !tenure.synod.is_wedged()) else {
-            return false;
-        };
+        let is_member = matches!(self.phase, super::Phase::Member);
+        let tenure = self.tenure.as_ref().filter(|tenure| !tenure.synod.is_wedged() && is_member);
+        let Some(tenure) = tenure else { return false };
         let members = tenure.view.members.iter().zip(&tenure.sent);
         let lacks = |(member, sent): (&Member, &Sent)| {
             *sent != tenure.sent[tenure.rank] && !self.full.contains(&member.id.node)
@@ -414,7 +411,11 @@ fn push_beat(
 }
 
 /// Builds one packet in the outbox.
-fn packet(out: &mut GroupOutbox, header: Header, write: impl FnOnce(&mut Writer<'_>)) -> Span {
+pub(super) fn packet(
+    out: &mut GroupOutbox,
+    header: Header,
+    write: impl FnOnce(&mut Writer<'_>),
+) -> Span {
     out.build(|arena| {
         let mut packet = Writer::begin(arena, header);
         write(&mut packet);

@@ -113,6 +113,7 @@ impl Diagnose for GroupError {
             Self::Excluded { .. } => row("E0523", "Excluded", true, Fault::Network),
             Self::TooLarge { .. } => row("E0202", "TooLarge", false, Fault::Caller),
             Self::Config { .. } => row("E0301", "Guarantee", false, Fault::Caller),
+            Self::Store { .. } => row("E0707", "Store", true, Fault::System),
             Self::NoAddress => row("E0524", "NoAddress", false, Fault::Caller),
             Self::Address(error) => of_address(error),
             Self::InsideRuntime => INSIDE_RUNTIME,

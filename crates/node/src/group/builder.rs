@@ -1,14 +1,17 @@
 //! A membership to be configured before it begins.
 
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidings_core::Delivery;
 use tidings_core::group::{
-    GroupConfig, GroupOrder, GroupTimers, Member, MemberId, Reliability as Repair, Slow, Start,
+    GroupConfig, GroupOrder, GroupTimers, Member, MemberId, Recovery, Reliability as Repair, Slow,
+    Start,
 };
 
+use super::journal::{Journal, Unopened};
 use super::membership::Membership;
 use super::{RawGroup, channel_of, run};
 use crate::error::GroupError;
@@ -29,6 +32,9 @@ pub enum Reliability {
     Atomic,
 }
 
+/// How long a member's directory may be held by who is just letting go of it.
+const HELD_FOR: Duration = Duration::from_secs(3);
+
 /// A membership to be configured. See [`Node::raw_group`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is joined before `join()`"]
@@ -40,6 +46,7 @@ pub struct GroupBuilder {
     contacts: Vec<String>,
     timeout: Duration,
     config: GroupConfig,
+    durable: Option<PathBuf>,
 }
 
 impl Node {
@@ -54,6 +61,7 @@ impl Node {
             contacts: Vec::new(),
             timeout: Duration::from_secs(30),
             config: GroupConfig::default(),
+            durable: None,
         }
     }
 }
@@ -105,6 +113,20 @@ impl GroupBuilder {
         self
     }
 
+    /// What this member promises, accepts and acknowledges is in this directory before anyone hears of
+    /// it: a group whose members all lose power comes back with all that was uniform, as soon as a
+    /// quorum of its last view is back. Needs `Uniform` or `Atomic`, a state, and a node that keeps
+    /// its number ([`crate::NodeBuilder::identity`]). The same at all members, each with a directory
+    /// of its own; one whose directory is lost joins as a stranger.
+    ///
+    /// `StateWanted` then comes at the beginning of every view; until it is answered for the next
+    /// time, the journal grows. A member that comes back from its directory is given its view, its
+    /// last state, and again what was delivered after it; then it goes on.
+    pub fn durable(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.durable = Some(folder.into());
+        self
+    }
+
     /// How patient the group is. Default [`GroupTimers::lan`].
     pub fn timers(mut self, timers: GroupTimers) -> Self {
         self.config.timers = timers;
@@ -135,7 +157,7 @@ impl GroupBuilder {
         Opening::new(async move {
             let mut late = pin!(self.node.hub().nap(self.timeout));
             loop {
-                let group = self.clone().start()?;
+                let group = self.clone().start().await?;
                 tokio::select! {
                     entered = group.member.entered() => match entered {
                         Ok(()) => return Ok(group),
@@ -161,7 +183,58 @@ impl GroupBuilder {
         GroupError::Timeout { detail }
     }
 
-    fn start(self) -> Result<RawGroup, GroupError> {
+    /// Opens the journal; one that is just being let go of is waited for.
+    async fn open_journal(&self, folder: &Path) -> Result<(Journal, Recovery), GroupError> {
+        let hub = self.node.hub();
+        if hub.config.identity.is_none() {
+            let what = "a member of a durable group needs a node that keeps its number: see \
+                        NodeBuilder::identity";
+            return Err(GroupError::Config { what: what.to_owned() });
+        }
+        let deadline = hub.clock.now().after(HELD_FOR);
+        loop {
+            match Journal::open(folder, &self.name) {
+                Ok(opened) => return Ok(opened),
+                Err(Unopened::Held(_)) if hub.clock.now() < deadline => {
+                    hub.nap(Duration::from_millis(5)).await;
+                }
+                Err(Unopened::Held(error) | Unopened::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// How the member begins, and who it is then.
+    fn begin(&mut self, me: Member, recovery: Recovery) -> Result<(Member, Start), GroupError> {
+        if let Some(known) = recovery.member() {
+            let wrong = |what: String| Err(GroupError::Config { what });
+            if known.id.node != me.id.node {
+                return wrong("the directory is of a member on another node".to_owned());
+            }
+            if known.address != me.address {
+                let (was, is) = (&known.address, &me.address);
+                return wrong(format!("the others know this member at {was}, not at {is}"));
+            }
+            let known = known.clone();
+            if !recovery.is_of(&known, &self.config) {
+                let what = "the directory is of a group with another order or reliability";
+                return wrong(what.to_owned());
+            }
+            return Ok((known, Start::Recover(Box::new(recovery))));
+        }
+        // Who was in a group once does not found another of that name.
+        let known = recovery.addresses().iter().filter(|address| **address != me.address);
+        if self.contacts.is_empty() {
+            self.contacts = known.cloned().collect();
+        }
+        let start = if self.contacts.is_empty() {
+            Start::Found
+        } else {
+            Start::Join { contacts: self.contacts.clone() }
+        };
+        Ok((me, start))
+    }
+
+    async fn start(mut self) -> Result<RawGroup, GroupError> {
         let hub = self.node.hub().clone();
         if hub.is_closing() {
             return Err(GroupError::Ended);
@@ -173,11 +246,15 @@ impl GroupBuilder {
         }
         let id = MemberId { node: hub.identity.node, incarnation: entropy() };
         let me = Member { id, name: self.member.clone(), address };
-        let start = if self.contacts.is_empty() {
-            Start::Found
-        } else {
-            Start::Join { contacts: self.contacts.clone() }
+        let (journal, recovery) = match self.durable.clone() {
+            Some(folder) => {
+                self.config.is_durable = true;
+                let (journal, recovery) = self.open_journal(&folder).await?;
+                (Some(journal), recovery)
+            }
+            None => (None, Recovery::default()),
         };
+        let (me, start) = self.begin(me, recovery)?;
         let channel = channel_of(&self.name);
         let rx = self.node.raw_receiver(&channel).open_for(crate::hub::Purpose::Send);
         let rx = rx.map_err(|error| GroupError::Config { what: error.to_string() })?;
@@ -187,10 +264,11 @@ impl GroupBuilder {
         let now = hub.clock.now();
         let group = tidings_core::group::Group::new(now, me, start, self.config, entropy());
         let group = group.map_err(|_| GroupError::Config {
-            what: "order, reliability and bounds contradict one another, or a name is too long"
+            what: "order, reliability, durability (which needs uniform, and a state) and bounds \
+                   contradict one another, or a name is too long"
                 .to_owned(),
         })?;
-        let member = Membership::new(&hub, self.name, group, self.contacts);
+        let member = Membership::new(&hub, self.name, group, self.contacts, journal);
         let mut inner = hub.lock();
         inner.groups.retain(|known| known.strong_count() > 0);
         let others: Vec<_> = inner.groups.iter().filter_map(Weak::upgrade).collect();

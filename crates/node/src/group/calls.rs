@@ -48,7 +48,7 @@ impl Membership {
             self.transmit(&mut inner, now);
         } else if !inner.is_transmit_planned {
             inner.is_transmit_planned = true;
-            self.rearm.notify_one();
+            self.bell.rearm.notify_one();
         }
         Ok(Some(number))
     }
@@ -76,7 +76,7 @@ impl Membership {
             return Ok(Some(number));
         }
         register(&mut self.lock().waiters.room, cx.waker());
-        self.rearm.notify_one(); // what was gathered must go out, or there is never room
+        self.bell.rearm.notify_one(); // what was gathered must go out, or there is never room
         offer()
     }
 
@@ -114,7 +114,11 @@ impl Membership {
     pub fn take_events(&self, into: &mut VecDeque<RawGroupEvent>) -> Result<bool, GroupError> {
         let mut inner = self.lock();
         if inner.events.is_empty() {
-            return if inner.end.is_some() { Err(GroupError::Ended) } else { Ok(false) };
+            return match &inner.end {
+                Some(End::Failed(_)) => Err(inner.ended()),
+                Some(_) => Err(GroupError::Ended),
+                None => Ok(false),
+            };
         }
         let count = inner.events.len().min(EVENTS_TAKEN);
         let mut weight = 0;
@@ -126,7 +130,7 @@ impl Membership {
             inner.is_held = false;
             let now = self.hub.clock.now();
             let _ = self.turn(&mut inner, now, Input::Hold(false));
-            self.rearm.notify_one();
+            self.bell.rearm.notify_one();
         }
         Ok(true)
     }
@@ -145,21 +149,28 @@ impl Membership {
     }
 
     pub fn give_state(&self, view: u64, state: &[u8]) -> Result<(), GroupError> {
-        self.tell(Input::Snapshot { view, bytes: state }, state.len())
+        let now = self.hub.clock.now();
+        let mut inner = self.lock();
+        let result = self.turn(&mut inner, now, Input::Snapshot { view, bytes: state });
+        self.bell.rearm.notify_one();
+        match result {
+            Ok(()) | Err(Refused::Stale) => Ok(()), // another view has begun: nobody wants it
+            Err(Refused::TooLarge) => Err(GroupError::TooLarge { len: state.len() }),
+            Err(_) => Err(inner.ended()),
+        }
     }
 
     pub fn force_view(&self) -> Result<(), GroupError> {
-        self.tell(Input::ForceView, 0)
+        self.tell(Input::ForceView)
     }
 
-    fn tell(&self, input: Input<'_>, len: usize) -> Result<(), GroupError> {
+    fn tell(&self, input: Input<'_>) -> Result<(), GroupError> {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
         let result = self.turn(&mut inner, now, input);
-        self.rearm.notify_one();
+        self.bell.rearm.notify_one();
         match result {
             Ok(()) => Ok(()),
-            Err(Refused::TooLarge) => Err(GroupError::TooLarge { len }),
             Err(Refused::Ended) => Err(inner.ended()),
             Err(refused) => Err(GroupError::Config { what: format!("not now: {refused:?}") }),
         }
@@ -249,11 +260,11 @@ impl Membership {
 
     /// Asks the others to go on without this member.
     pub fn begin_leave(&self) {
-        let _ = self.tell(Input::Leave, 0);
+        let _ = self.tell(Input::Leave);
     }
 
     pub async fn leave(&self, timeout: Duration) -> Result<(), GroupError> {
-        self.tell(Input::Leave, 0)?;
+        self.tell(Input::Leave)?;
         let left = std::future::poll_fn(|cx| {
             let mut inner = self.lock();
             register(&mut inner.waiters.news, cx.waker());
@@ -263,7 +274,7 @@ impl Membership {
             () = left => Ok(()),
             () = self.hub.nap(timeout) => {
                 self.lock().abandoned_at = Some(self.hub.clock.now());
-                self.rearm.notify_one();
+                self.bell.rearm.notify_one();
                 let detail = "the others did not agree in time; they will find it gone".to_owned();
                 Err(GroupError::Timeout { detail })
             }
@@ -278,6 +289,6 @@ impl Membership {
             let _ = self.turn(&mut inner, now, Input::Leave);
         }
         inner.abandoned_at = Some(now.after(Duration::from_secs(2)));
-        self.rearm.notify_one();
+        self.bell.rearm.notify_one();
     }
 }

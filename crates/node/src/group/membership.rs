@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tidings_transport::Address;
 use tokio::sync::Notify;
 
 use super::event::{GroupView, RawGroupEvent};
+use super::journal::Journal;
 use super::request::Call;
 use super::{builder, channel_of};
 use crate::error::GroupError;
@@ -45,14 +46,21 @@ pub(crate) struct Membership {
     pub(super) me: Weak<Self>,
     contacts: Vec<String>,
     inner: Mutex<Inner>,
-    /// Wakes the task: something is to be transmitted, or a deadline is nearer.
-    pub rearm: Notify,
-    /// A way that was full may be free.
-    pub(super) has_room: AtomicBool,
+    pub(super) bell: Arc<Bell>,
 }
 
-/// Wakes the task when a way has room again.
-impl Wake for Membership {
+/// What wakes the task. Others keep it, under locks of theirs, so it keeps no membership: the last
+/// hold of one would end there, and what it had open would ask for those locks.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    /// Something is to be transmitted, or a deadline is nearer.
+    pub rearm: Notify,
+    /// A way that was full may be free.
+    pub has_room: AtomicBool,
+}
+
+/// A way has room again, or the disk has what was written.
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.has_room.store(true, Ordering::Release);
         self.rearm.notify_one();
@@ -64,6 +72,8 @@ impl Wake for Membership {
 pub(crate) struct Inner {
     pub(super) group: Group,
     pub(super) out: GroupOutbox,
+    /// Of a durable member.
+    pub(super) journal: Option<Journal>,
     pub(super) outlets: BTreeMap<To, Option<RawSender>>,
     pub(super) links: BTreeMap<u128, LinkState>,
     /// Ways with as much waiting on them as they should.
@@ -98,12 +108,21 @@ pub(super) enum End {
     Excluded,
     Left,
     Refused(String),
+    /// Its journal cannot be kept.
+    Failed(String),
 }
 
 impl Membership {
-    pub fn new(hub: &Arc<Hub>, name: String, group: Group, contacts: Vec<String>) -> Arc<Self> {
+    pub fn new(
+        hub: &Arc<Hub>,
+        name: String,
+        group: Group,
+        contacts: Vec<String>,
+        journal: Option<Journal>,
+    ) -> Arc<Self> {
         let inner = Inner {
             group,
+            journal,
             out: GroupOutbox::default(),
             outlets: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -134,8 +153,7 @@ impl Membership {
             name,
             contacts,
             inner,
-            rearm: Notify::new(),
-            has_room: AtomicBool::new(false),
+            bell: Arc::default(),
         })
     }
 
@@ -168,7 +186,8 @@ impl Membership {
     pub fn settle(self: &Arc<Self>) -> bool {
         let now = self.hub.clock.now();
         let mut inner = self.lock();
-        if self.has_room.swap(false, Ordering::AcqRel) {
+        self.let_out(&mut inner, now);
+        if self.bell.has_room.swap(false, Ordering::AcqRel) {
             self.look_at_full(&mut inner, now);
         }
         if inner.group.deadline().is_some_and(|deadline| deadline <= now) {
@@ -178,8 +197,33 @@ impl Membership {
         while inner.group.has_rest() {
             self.transmit(&mut inner, now);
         }
+        self.let_out(&mut inner, now);
         let is_left_alone = inner.abandoned_at.is_some_and(|at| at <= now);
-        inner.end.is_some() || is_left_alone
+        let is_waiting = inner.journal.as_ref().is_some_and(Journal::is_waiting);
+        inner.end.is_some() && !is_waiting || is_left_alone
+    }
+
+    /// Acts on what the journal has flushed meanwhile.
+    fn let_out(self: &Arc<Self>, inner: &mut Inner, now: Time) {
+        if !inner.journal.as_ref().is_some_and(Journal::is_waiting) {
+            return;
+        }
+        let waker = Waker::from(self.bell.clone());
+        let mut context = Context::from_waker(&waker);
+        while let Some(journal) = &mut inner.journal {
+            match journal.poll_next(&mut context) {
+                Ok(Some(out)) => {
+                    inner.out = out;
+                    self.act(inner, now);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    fail(inner, &error);
+                    break;
+                }
+            }
+        }
+        wake(inner);
     }
 
     /// News of connections.
@@ -204,7 +248,7 @@ impl Membership {
 
     /// Which of the full ways have room again; the others wake the task when they do.
     fn look_at_full(self: &Arc<Self>, inner: &mut Inner, now: Time) {
-        let waker = Waker::from(self.clone());
+        let waker = Waker::from(self.bell.clone());
         for node in std::mem::take(&mut inner.full) {
             let tx = inner.outlets.get(&To::Node(node)).and_then(Option::as_ref);
             if tx.is_some_and(|tx| tx.is_fuller_than(PACKETS_FREE, &waker)) {
@@ -234,10 +278,27 @@ impl Membership {
         wake(inner);
     }
 
+    /// Acts on what the machine says, or has it wait for the disk.
     fn carry_out(&self, inner: &mut Inner, now: Time) {
         if inner.out.outputs.is_empty() {
             return;
         }
+        if let Some(journal) = &mut inner.journal {
+            match journal.keep(&mut inner.out) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if journal.has_one() {
+                        self.bell.rearm.notify_one(); // the task is to be woken by the flush
+                    }
+                    return;
+                }
+                Err(error) => return fail(inner, &error),
+            }
+        }
+        self.act(inner, now);
+    }
+
+    fn act(&self, inner: &mut Inner, now: Time) {
         let mut outputs = std::mem::take(&mut inner.out.outputs);
         let bodies = Bytes::from(inner.out.take_bodies());
         let mut used = Vec::new();
@@ -261,8 +322,8 @@ impl Membership {
                 && !inner.full.contains(&node)
             {
                 inner.full.push(node);
-                self.has_room.store(true, Ordering::Release); // to be looked at by the task
-                self.rearm.notify_one();
+                self.bell.has_room.store(true, Ordering::Release); // to be looked at by the task
+                self.bell.rearm.notify_one();
                 let _ = self.turn(inner, now, Input::Full { node, is_full: true });
             }
         }
@@ -321,9 +382,21 @@ impl Inner {
         match &self.end {
             Some(End::Excluded) => GroupError::Excluded { unconfirmed: self.unconfirmed.clone() },
             Some(End::Refused(text)) => GroupError::Refused { text: text.clone() },
+            Some(End::Failed(what)) => GroupError::Store { what: what.clone() },
             Some(End::Left) | None => GroupError::Ended,
         }
     }
+}
+
+/// The journal cannot be kept: nothing more is said, as if the process had crashed.
+fn fail(inner: &mut Inner, error: &GroupError) {
+    let what = match error {
+        GroupError::Store { what } => what.clone(),
+        other => other.to_string(),
+    };
+    inner.out.clear();
+    inner.end.get_or_insert(End::Failed(what));
+    inner.has_news = true;
 }
 
 /// Who waits for what: to wake a thread costs more than many messages.

@@ -34,13 +34,10 @@ impl Membership {
                 let position = (position > 0).then_some(position);
                 let body = bodies.slice(bytes.range());
                 let message = delivered(inner, (view, from), (number, position), body);
-                match inner.installed.members.get(usize::from(from)).filter(|_| is_request) {
-                    Some(asker) => {
-                        let asker = asker.id;
-                        self.asked(inner, &message);
-                        RawGroupEvent::Request(GroupRequest::new(message, self.me.clone(), asker))
-                    }
-                    None => RawGroupEvent::Message(message),
+                if is_request {
+                    self.asked(inner, from, message)
+                } else {
+                    RawGroupEvent::Message(message)
                 }
             }
             GroupOutput::SnapshotWanted { view } => RawGroupEvent::StateWanted { view },
@@ -85,15 +82,19 @@ impl Membership {
         inner.events.push_back(event);
     }
 
-    /// A request is delivered: if it is this member's own, its members are to answer.
-    fn asked(&self, inner: &mut Inner, message: &GroupMessage) {
+    /// A request is delivered. If it is this member's own, those of this view are to answer.
+    fn asked(&self, inner: &mut Inner, from: u8, message: GroupMessage) -> RawGroupEvent {
         let Inner { calls, installed, names, .. } = inner;
+        let Some(asker) = installed.members.get(usize::from(from)) else {
+            return RawGroupEvent::Message(message);
+        };
         if message.is_mine
             && let Some(call) = calls.get_mut(&message.number)
         {
             let ids = installed.members.iter().map(|member| member.id);
             call.delivered(ids.zip(names.iter().cloned()));
         }
+        RawGroupEvent::Request(GroupRequest::new(message, self.me.clone(), asker.id))
     }
 
     fn install(
@@ -132,7 +133,7 @@ impl Membership {
         inner.answers.retain(|node, _| view.rank_of_node(*node).is_some());
         inner.names = view.members.iter().map(|member| member.name.as_str().into()).collect();
         inner.installed = view;
-        self.has_room.store(true, Ordering::Release); // of the ways that are gone
+        self.bell.has_room.store(true, Ordering::Release); // of the ways that are gone
         inner.view = Some(news.clone());
         news
     }

@@ -226,7 +226,7 @@ impl Membership {
             let body = Bytes::copy_from_slice(body);
             Self::answered(&mut inner, asker.node, number, (kind, body));
             drop(inner);
-            self.rearm.notify_one();
+            self.bell.rearm.notify_one();
             return Ok(());
         }
         let mut bytes = Vec::with_capacity(HEAD + body.len());

@@ -14,6 +14,7 @@ pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver, mut answer
     let mut links = member.hub.links.subscribe();
     loop {
         if member.settle() {
+            drop(member.lock().journal.take()); // the next membership may have it
             return;
         }
         let far = || tokio::time::Instant::now() + Duration::from_secs(3600);
@@ -29,7 +30,7 @@ pub(super) async fn run(member: Arc<Membership>, mut rx: RawReceiver, mut answer
                 let more = std::iter::from_fn(|| answers.try_recv().ok().flatten());
                 member.take_answers(std::iter::once(answer).chain(more).take(PACKETS));
             }
-            () = member.rearm.notified() => {}
+            () = member.bell.rearm.notified() => {}
             _ = links.changed() => member.look_at_links(),
             () = tokio::time::sleep_until(deadline) => {}
         }

@@ -65,6 +65,11 @@ impl<T> TypedGroup<T> {
         Self { raw: self.raw.with_state(), ..self }
     }
 
+    /// See [`GroupBuilder::durable`].
+    pub fn durable(self, folder: impl Into<std::path::PathBuf>) -> Self {
+        Self { raw: self.raw.durable(folder), ..self }
+    }
+
     /// See [`GroupBuilder::timers`].
     pub fn timers(self, timers: GroupTimers) -> Self {
         Self { raw: self.raw.timers(timers), ..self }

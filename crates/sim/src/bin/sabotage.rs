@@ -5,8 +5,8 @@
 use std::process::ExitCode;
 
 use tidings_sim::{
-    GROUP_MUTANTS, MUTANTS, Options, QUEUE_MUTANTS, STORE_MUTANTS, Violation, World, run,
-    run_queues, run_store,
+    GROUP_MUTANTS, JOURNAL_MUTANTS, MUTANTS, Options, QUEUE_MUTANTS, STORE_MUTANTS, Violation,
+    World, run, run_durable_groups, run_queues, run_store,
 };
 
 /// Plays a seed with a mutant.
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     }
     let store = STORE_MUTANTS.map(|(mutant, what)| (mutant, what, run_store as Play));
     let queues = QUEUE_MUTANTS.map(|(mutant, what)| (mutant, what, run_queues as Play));
-    for (mutant, what, play) in store.into_iter().chain(queues) {
+    let journals = JOURNAL_MUTANTS.map(|(mutant, what)| (mutant, what, run_durable_groups as Play));
+    for (mutant, what, play) in store.into_iter().chain(queues).chain(journals) {
         if !chosen.is_empty() && !chosen.contains(&u64::from(mutant)) {
             continue;
         }
@@ -66,7 +67,8 @@ fn main() -> ExitCode {
         .into_iter()
         .find_map(is_dirty)
         .or_else(|| (0..limit).find_map(|seed| run_store(seed, 0)))
-        .or_else(|| (0..limit).find_map(|seed| run_queues(seed, 0)));
+        .or_else(|| (0..limit).find_map(|seed| run_queues(seed, 0)))
+        .or_else(|| (0..limit.min(200)).find_map(|seed| run_durable_groups(seed, 0)));
     match &dirty {
         Some(violation) => println!("no mutant  NOT CLEAN: {violation:?}"),
         None => {

@@ -131,7 +131,7 @@ impl Cluster {
         self.lives.insert(id, life);
         let me = Member { id, name: format!("L{life}"), address: format!("n{slot}") };
         let contacts = match &start {
-            Start::Found => Vec::new(),
+            Start::Found | Start::Recover(_) => Vec::new(),
             Start::Join { contacts } => contacts.clone(),
         };
         let now = self.slots[slot].clock.local(self.now);
