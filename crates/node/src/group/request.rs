@@ -304,10 +304,10 @@ impl Membership {
         register(&mut inner.waiters.news, cx.waker());
         let is_over = inner.end.is_some();
         let Some(call) = inner.calls.get(&number) else { return Ok(None) };
-        if !call.is_done(wanted) && !(is_over && call.members.is_some()) {
+        let is_late = !call.is_done(wanted);
+        if is_late && (!is_over || call.members.is_none()) {
             return if is_over { Err(inner.ended()) } else { Ok(None) };
         }
-        let is_late = !call.is_done(wanted);
         Ok(inner.calls.remove(&number).map(|call| call.close(number, is_late)))
     }
 
