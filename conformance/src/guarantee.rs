@@ -89,7 +89,7 @@ impl Ends {
 }
 
 pub(crate) fn node(name: &str) -> Node {
-    Node::builder().name(name).start().wait().unwrap()
+    crate::place::builder().name(name).start().wait().unwrap()
 }
 
 /// What a node says of its receiving channel.

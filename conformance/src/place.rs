@@ -1,8 +1,20 @@
 //! Places to listen at, one of its own for every exam, known before anybody listens there.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Of the exam that this thread sits.
+    static MAY_SHARE_MEMORY: Cell<bool> = const { Cell::new(true) };
+}
+
+/// A node to be configured, for the place that this thread has taken last.
+#[must_use]
+pub fn builder() -> tidings::NodeBuilder {
+    tidings::Node::builder().share_memory(MAY_SHARE_MEMORY.get())
+}
 
 /// Which transport sits the exam.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +29,9 @@ pub enum Sitter {
     Mq,
     /// Pipes. They have two ends and no place, so that nobody listens and nobody connects.
     Pipe,
-    /// TCP over IPv4.
+    /// TCP over IPv4, through the socket: what two hosts do.
     Tcp,
-    /// TCP over IPv6.
+    /// TCP over IPv6, as two processes of one host do: through shared memory.
     Tcp6,
     /// UDP over IPv4.
     Udp,
@@ -57,6 +69,7 @@ impl Sitter {
     /// A place that no other exam has, in this process or in another one.
     #[must_use]
     pub fn place(self) -> Place {
+        MAY_SHARE_MEMORY.set(self != Self::Tcp);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let folder = std::env::temp_dir().join(format!("tidings-exam-{process}-{number}"));

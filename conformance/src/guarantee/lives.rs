@@ -227,7 +227,7 @@ pub fn a_thread_that_stops_waiting_hands_its_connection_back(sitter: Sitter) {
     let hour = Duration::from_secs(3600);
     let link = LinkConfig { keep_alive: hour, dead_after: 2 * hour, ..LinkConfig::default() };
     let place = sitter.place();
-    let patient = || Node::builder().link(link).start().wait().unwrap();
+    let patient = || crate::place::builder().link(link).start().wait().unwrap();
     let (server, client) = (patient(), patient());
     server.listen(place.address()).wait().unwrap();
     for round in 0..10 {

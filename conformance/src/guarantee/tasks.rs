@@ -12,9 +12,9 @@ use crate::{Place, SOON, Sitter, WHILE};
 
 async fn pair(sitter: Sitter) -> (Node, Node, Place) {
     let place = sitter.place();
-    let server = Node::builder().name("server").start().await.unwrap();
+    let server = crate::place::builder().name("server").start().await.unwrap();
     server.listen(place.address()).await.unwrap();
-    let client = Node::builder().name("client").start().await.unwrap();
+    let client = crate::place::builder().name("client").start().await.unwrap();
     (server, client, place)
 }
 

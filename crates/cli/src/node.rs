@@ -18,6 +18,9 @@ pub(crate) struct NodeArgs {
     /// What other nodes call this one
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Go through the socket also where the other end is a process of this host and user
+    #[arg(long)]
+    pub(crate) no_shared_memory: bool,
 }
 
 /// Whether the node keeps messages for channels without a reader.
@@ -44,6 +47,7 @@ impl NodeArgs {
 
     /// What flags and configuration say of the node.
     pub(crate) fn told(&self, builder: NodeBuilder, config: &Config, keep: Keep) -> NodeBuilder {
+        let builder = builder.share_memory(!self.no_shared_memory);
         let builder = builder.insecure(self.is_insecure(config)).hold(keep == Keep::Channels);
         match self.name.as_ref().or(config.name.as_ref()) {
             Some(name) => builder.name(name),

@@ -129,6 +129,7 @@ pub struct Group {
     told: BTreeMap<u128, Time>,    // who was told that its view is over, and when
     sums: Sums,
     backoff: Backoff,
+    contacts: u16,
     full: Vec<u128>, // nodes that can be sent nothing more at the moment
 }
 
@@ -164,6 +165,10 @@ impl Group {
         if !config.is_possible() || !me.is_in_bounds() {
             return Err(Refused::Impossible);
         }
+        let contacts = match &start {
+            Start::Found => 0,
+            Start::Join { contacts } => contacts.len().min(usize::from(u16::MAX)) as u16,
+        };
         let phase = match start {
             Start::Found => Phase::Founding,
             Start::Join { contacts } => Phase::Seeking(Seeker::new(now, contacts)),
@@ -204,6 +209,7 @@ impl Group {
             told: BTreeMap::new(),
             sums: Sums::default(),
             backoff: Backoff::default(),
+            contacts,
             full: Vec::new(),
         })
     }

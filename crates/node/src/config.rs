@@ -30,8 +30,9 @@ pub struct NodeConfig {
     pub is_holding: bool,
     /// How blocking threads wait. Default [`Latency::Adaptive`].
     pub latency: Latency,
-    /// Whether `unix` connections may move to shared memory where the peer agrees. Default yes; without
-    /// it a connection has no memory of its own (1 MiB each way, as far as it was ever used).
+    /// Whether `unix` connections, and `tcp` ones within this host and user, may move to shared memory
+    /// where the peer agrees. Default yes; without it a connection has no memory of its own (1 MiB
+    /// each way, as far as it was ever used).
     pub may_share_memory: bool,
     /// Timers and limits of every link. Default [`LinkConfig::lan`].
     pub link: LinkConfig,

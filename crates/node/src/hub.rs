@@ -139,9 +139,8 @@ impl Hub {
         queues: Option<Arc<Host>>,
     ) -> Self {
         let node = node.unwrap_or_else(|| u128::from(entropy()) << 64 | u128::from(entropy()));
-        let name = config.name.clone();
         Self {
-            identity: Identity { node, incarnation: entropy(), name },
+            identity: Identity { node, incarnation: entropy(), name: config.name.clone() },
             clock: Clock::new(),
             runtime,
             options: Options { shared_memory: config.may_share_memory, ..Options::default() },

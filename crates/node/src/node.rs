@@ -151,6 +151,13 @@ impl NodeBuilder {
         self
     }
 
+    /// See [`NodeConfig::may_share_memory`].
+    #[must_use]
+    pub fn share_memory(mut self, may_share_memory: bool) -> Self {
+        self.config.may_share_memory = may_share_memory;
+        self
+    }
+
     /// See [`NodeConfig::data`].
     #[must_use]
     pub fn data(mut self, folder: impl Into<std::path::PathBuf>) -> Self {

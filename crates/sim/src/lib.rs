@@ -122,7 +122,7 @@ pub const MUTANTS: [(u32, &str); 15] = [
 ];
 
 /// The same for groups.
-pub const GROUP_MUTANTS: [(u32, &str); 25] = group::MUTANTS;
+pub const GROUP_MUTANTS: [(u32, &str); 24] = group::MUTANTS;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -48,6 +48,7 @@ mod plain;
 mod resolve;
 mod ring;
 mod shm;
+mod side_door;
 mod socket;
 mod stream;
 mod sys;

@@ -15,8 +15,9 @@ pub struct Options {
     /// The send buffer asked of the kernel for stream sockets (tcp, unix, inproc). Default `None`:
     /// the kernel's own choice, which grows by need for TCP. More of it hides a slow peer longer.
     pub send_buffer_bytes: Option<usize>,
-    /// Whether a `unix` connection moves to shared memory where the peer agrees. Default true. Without
-    /// it connections need no memory of their own, and large messages go half as fast.
+    /// Whether a `unix` connection, and a `tcp` one within this host and user, moves to shared memory
+    /// where the peer agrees. Default true. Without it connections need no memory of their own, and
+    /// large messages go half as fast.
     pub shared_memory: bool,
     /// A cap on the packets of datagram transports. Default `None`: what the route carries. Less of
     /// it survives tunnels that lie about their size, and costs a header per packet.

@@ -1,4 +1,5 @@
-//! TCP: streams over IPv4 and IPv6, without Nagle's delay. No TLS.
+//! TCP: streams over IPv4 and IPv6, without Nagle's delay; within a host through shared memory
+//! where both ends agree. No TLS.
 
 use std::{
     io,
@@ -20,6 +21,7 @@ use crate::{
     error::{BindError, ConnectError},
     options::Options,
     resolve::resolve,
+    side_door::{self, SideDoor},
     stream::StreamConnection,
 };
 
@@ -39,6 +41,9 @@ pub(crate) async fn connect(
         let share = left / u32::try_from(candidates.len() - index).unwrap_or(u32::MAX);
         if share.is_zero() {
             break;
+        }
+        if let Some(connection) = side_door::enter(*candidate, options) {
+            return Ok(connection);
         }
         match open(*candidate, share, options).await {
             Ok(connection) => return Ok(connection),
@@ -61,7 +66,8 @@ pub(crate) async fn bind(
         match listen(candidate, options) {
             Ok((acceptor, port)) => {
                 let local = address.with_port(port);
-                return Ok(Arc::new(TcpListener { acceptor, local }));
+                let side = SideDoor::open(SocketAddr::new(candidate.ip(), port), options);
+                return Ok(Arc::new(TcpListener { acceptor, side, local }));
             }
             Err(error) => failure = error,
         }
@@ -73,11 +79,17 @@ pub(crate) async fn bind(
 #[derive(Debug)]
 struct TcpListener {
     acceptor: Acceptor,
+    side: Option<SideDoor>,
     local: Address,
 }
 
 impl Listener for TcpListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Connection>>> {
+        if let Some(side) = &self.side
+            && let Poll::Ready(Ok(connection)) = side.poll_accept(cx)
+        {
+            return Poll::Ready(Ok(connection));
+        }
         loop {
             let (fd, peer) = ready!(self.acceptor.poll_accept(cx))?;
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
@@ -93,6 +105,7 @@ impl Listener for TcpListener {
     }
 
     fn close(&self) {
+        self.side.iter().for_each(SideDoor::close);
         self.acceptor.close();
     }
 }

@@ -46,7 +46,12 @@ pub(super) struct Counted {
 }
 
 fn start(node: &NodeArgs) -> Result<Node, Trouble> {
-    Node::builder().insecure(node.insecure).start().wait().map_err(|error| trouble(&error))
+    Node::builder()
+        .share_memory(!node.no_shared_memory)
+        .insecure(node.insecure)
+        .start()
+        .wait()
+        .map_err(|error| trouble(&error))
 }
 
 /// Everything is ready: says where.
@@ -210,7 +215,11 @@ pub(super) fn echo(endpoint: &str, caller: Caller, node: &NodeArgs) -> Result<()
             }
         }
         Caller::Async => runtime()?.block_on(async {
-            let node = Node::builder().insecure(node.insecure).start().await;
+            let node = Node::builder()
+                .share_memory(!node.no_shared_memory)
+                .insecure(node.insecure)
+                .start()
+                .await;
             let node = node.map_err(|error| trouble(&error))?;
             let mut responder =
                 node.raw_responder("bench").await.map_err(|error| trouble(&error))?;

@@ -126,6 +126,7 @@ impl Member {
             .args(["--duration", &format!("{}ms", args.duration.as_millis())])
             .args(["--order", &word(&args.order), "--reliability", &word(&args.reliability)])
             .args(["--senders", if is_sender { "all" } else { "one" }])
+            .args(args.node.no_shared_memory.then_some("--no-shared-memory"))
             .args(contact.map(|contact| format!("--contact={contact}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -210,7 +211,11 @@ fn say(line: &str) {
 fn be_member(args: &BenchArgs) -> Result<Exit, Trouble> {
     let endpoint = args.addr.first().map_or("tcp://127.0.0.1:0", String::as_str);
     let builder = Node::builder().name(&format!("member-{}", std::process::id()));
-    let node = builder.insecure(args.node.insecure).start().wait();
+    let node = builder
+        .share_memory(!args.node.no_shared_memory)
+        .insecure(args.node.insecure)
+        .start()
+        .wait();
     let node = node.map_err(|error| trouble(&error))?;
     let address = node.listen(endpoint).wait().map_err(|error| trouble(&error))?;
     say(&address.to_string());

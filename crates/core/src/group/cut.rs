@@ -29,8 +29,7 @@ pub(super) fn agree(promises: &Promises, me: usize, is_total: bool) -> Cut {
     }
     if is_total {
         let own = promised(promises).filter(|(rank, _)| !own_only || *rank == me);
-        let is_there = promises.iter().map(|promise| promise.is_some() || sabotage::is(131));
-        let is_there: Vec<bool> = is_there.collect();
+        let is_there: Vec<bool> = promises.iter().map(Option::is_some).collect();
         (cut.base, cut.runs) = merge(own.map(|(_, promise)| promise), &is_there, &mut cut.upto);
     }
     cut

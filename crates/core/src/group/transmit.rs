@@ -240,10 +240,15 @@ impl Group {
             let span = packet(out, header, |packet| push_ack(packet, tenure, false));
             send(out, &ranks(&tenure.view, waiting), span);
         }
-        if beats && abreast != others {
+        let mut alone = ranks(&tenure.view, others & !abreast);
+        if self.is_fenced {
+            // Those of its view may all be gone, and the group still there in a later one.
+            alone.extend((0..self.contacts).map(To::Contact));
+        }
+        if beats && !alone.is_empty() {
             let span =
                 packet(out, header, |packet| push_beat(packet, tenure, now, is_ready, is_leaving));
-            send(out, &ranks(&tenure.view, others & !abreast), span);
+            send(out, &alone, span);
         }
         if has_news {
             tenure.sent[tenure.rank] = end;
