@@ -166,7 +166,7 @@ impl Group {
             return Err(Refused::Impossible);
         }
         let contacts = match &start {
-            Start::Found => 0,
+            Start::Found | Start::Recover(_) => 0,
             Start::Join { contacts } => contacts.len().min(usize::from(u16::MAX)) as u16,
         };
         let phase = match start {
