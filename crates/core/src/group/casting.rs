@@ -1,6 +1,7 @@
 //! A casting: a message of this member that does not lie in its lane as a whole yet. It says what the
 //! next piece is, and knows of no window.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use tidings_wire::group::Mark;
@@ -48,4 +49,16 @@ impl Casting {
     pub(super) fn restart(&mut self) {
         self.at = 0;
     }
+}
+
+/// Removes the messages whose last piece lies up to `end`; the number of the last.
+pub(super) fn pop_upto(queue: &mut VecDeque<(u64, u64)>, end: u64) -> Option<u64> {
+    let mut upto = None;
+    while let Some((last, number)) = queue.front()
+        && *last <= end
+    {
+        upto = Some(*number);
+        queue.pop_front();
+    }
+    upto
 }

@@ -94,8 +94,8 @@ impl Group {
         }
         let ballot = tenure.synod.attempt(now, tenure.rank, tenure.view.members.len());
         let to = others(&tenure.view, tenure.rank);
-        let me = tenure.rank;
-        self.mail.push(Mail { to, view: None, frame: Frame::Prepare { ballot } });
+        let (me, view) = (tenure.rank, Some(tenure.view.id));
+        self.mail.push(Mail { to, view, frame: Frame::Prepare { ballot } });
         self.promise(now, me, ballot);
         self.try_propose(now);
     }
@@ -205,9 +205,9 @@ impl Group {
         attempt.proposal = Some(proposal.clone());
         attempt.sent_at = now;
         let (ballot, me) = (attempt.ballot, tenure.rank);
-        let to = voters_but(&tenure.view, me, 0);
+        let (to, view) = (voters_but(&tenure.view, me, 0), Some(tenure.view.id));
         let frame = Frame::Accept { ballot, proposal: proposal.clone() };
-        self.mail.push(Mail { to, view: None, frame });
+        self.mail.push(Mail { to, view, frame });
         let _ = self.on_accept(now, me, ballot, proposal);
     }
 
@@ -346,16 +346,16 @@ impl Group {
             return;
         }
         attempt.sent_at = now;
-        let ballot = attempt.ballot;
+        let (ballot, view) = (attempt.ballot, Some(tenure.view.id));
         let mail = match &attempt.proposal {
             Some(proposal) => {
                 let to = voters_but(&tenure.view, tenure.rank, attempt.accepted);
-                Mail { to, view: None, frame: Frame::Accept { ballot, proposal: proposal.clone() } }
+                Mail { to, view, frame: Frame::Accept { ballot, proposal: proposal.clone() } }
             }
             None => {
                 let missing = all(members) & !tenure.synod.promisers();
                 let to = ranks(&tenure.view, missing & !bit(tenure.rank));
-                Mail { to, view: None, frame: Frame::Prepare { ballot } }
+                Mail { to, view, frame: Frame::Prepare { ballot } }
             }
         };
         self.mail.push(mail);
@@ -382,7 +382,9 @@ impl Group {
         let Some(tenure) = &self.tenure else { return };
         let Some(member) = tenure.view.members.get(rank) else { return };
         if rank != tenure.rank {
-            self.mail.push(Mail { to: Self::to(member.id.node), view: None, frame });
+            // Ballots begin anew in each view: what is said in this one, though it leave in the next.
+            let view = Some(tenure.view.id);
+            self.mail.push(Mail { to: Self::to(member.id.node), view, frame });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use tidings_wire::group::{Acked, Mark, Records, Runs, Span as Range, View, push_record};
 
 use super::acks::Acks;
-use super::casting::Part;
+use super::casting::{Part, pop_upto};
 use super::config::{GroupConfig, GroupOrder};
 use super::detector::Detector;
 use super::journal::Journal;
@@ -431,16 +431,4 @@ impl Tenure {
             out.extend(gaps.iter().map(|(first, last)| Range { rank, first: *first, last: *last }));
         }
     }
-}
-
-/// Removes what lies up to `end`; the number of the last.
-fn pop_upto(queue: &mut VecDeque<(u64, u64)>, end: u64) -> Option<u64> {
-    let mut upto = None;
-    while let Some((last, number)) = queue.front()
-        && *last <= end
-    {
-        upto = Some(*number);
-        queue.pop_front();
-    }
-    upto
 }

@@ -8,7 +8,7 @@ use tidings_core::group::{
     To,
 };
 use tidings_store::{Class, Entry, Log, Lsn, SimDisk};
-use tidings_wire::group::{Frame, Packet};
+use tidings_wire::group::{Ballot, Frame, Header, Packet};
 
 use super::{Happening, LATE, World};
 use crate::dice::Dice;
@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub app: Vec<u64>,
     /// Own messages by their numbers.
     pub mine: BTreeMap<u64, u64>,
+    /// By epoch, view and membership: what it promised and accepted, for ever.
+    words: BTreeMap<(u64, u64, u64), (Ballot, Ballot)>,
 }
 
 struct Process {
@@ -49,6 +51,7 @@ impl Slot {
             wake_at: u64::MAX,
             app: Vec::new(),
             mine: BTreeMap::new(),
+            words: BTreeMap::new(),
         }
     }
 
@@ -63,6 +66,41 @@ impl Slot {
         self.process = None;
         self.life += 1;
         self.disk = SimDisk::new(dice.number());
+    }
+
+    /// An acceptor keeps its word, whatever befell it meanwhile. Whether this packet has a part in
+    /// deciding a view, and how the word is broken.
+    fn gives_word(&mut self, bytes: &[u8]) -> (bool, Option<String>) {
+        let Ok(packet) = Packet::parse(bytes) else { return (false, None) };
+        let Header { epoch, view, incarnation } = packet.header;
+        let mut decides = false;
+        for frame in packet.frames() {
+            let (promised, accepted) = self.words.entry((epoch, view, incarnation)).or_default();
+            match frame {
+                Frame::Promised { ballot, promise } => {
+                    let reported = promise.accepted.map_or(Ballot::default(), |(of, _)| of);
+                    if ballot < *promised || reported < *accepted {
+                        let text = format!(
+                            "it promises {ballot:?} and reports {reported:?} in view {view}, after \
+                             promising {promised:?} and accepting {accepted:?}"
+                        );
+                        return (true, Some(text));
+                    }
+                    *promised = ballot;
+                }
+                Frame::Accepted { ballot } => {
+                    if ballot < *promised {
+                        let text = format!("it accepts {ballot:?} after promising {promised:?}");
+                        return (true, Some(text));
+                    }
+                    *accepted = ballot.max(*accepted);
+                }
+                Frame::Decided { .. } => {}
+                _ => continue,
+            }
+            decides = true;
+        }
+        (decides, None)
     }
 
     pub fn sent(&self) -> u64 {
@@ -314,7 +352,11 @@ impl World {
         if to >= self.slots.len() || to == slot {
             return;
         }
-        if self.ambush > 0 && decides(bytes) && self.dice.chance(self.ambush) {
+        let (decides, broken) = self.slots[slot].gives_word(bytes);
+        if let Some(text) = broken {
+            return self.fail(format!("member {slot} breaks its word: {text}"));
+        }
+        if decides && self.dice.chance(self.ambush) {
             let slot = self.dice.chance(600).then_some(slot);
             self.queue.push(self.now, Happening::Strike { slot });
         }
@@ -326,14 +368,6 @@ impl World {
         let (from, bytes) = (slot, bytes.to_vec());
         self.queue.push(at, Happening::Packet { from, to, bytes });
     }
-}
-
-/// Whether a packet has a part in deciding a view.
-fn decides(bytes: &[u8]) -> bool {
-    let Ok(packet) = Packet::parse(bytes) else { return false };
-    packet.frames().any(|frame| {
-        matches!(frame, Frame::Promised { .. } | Frame::Accepted { .. } | Frame::Decided { .. })
-    })
 }
 
 fn word(bytes: &[u8]) -> u64 {
