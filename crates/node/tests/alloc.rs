@@ -113,41 +113,45 @@ fn bursts_batches_and_loans_allocate_nothing_a_message() {
     });
 }
 
-/// One message at a time, each way: every one is a packet of its own.
+/// One message at a time, each way: every one is a packet of its own. Time allocates too (a wait that
+/// was too long, a keep-alive), and a busy machine has more of it: what a message allocates, it
+/// allocates every time.
 #[test]
 fn a_ping_pong_allocates_nothing_a_message() {
     within_a_minute("ping-pong", || {
-        const ROUNDS: usize = 5000;
         for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm] {
-            let (tx, mut rx, near, _near_place) = pair(sitter);
-            let (back, mut answers, far, _far_place) = pair(sitter);
-            let (done, is_done) = channel();
-            let echo = std::thread::spawn(move || {
-                let mut round = || {
-                    let message = rx.recv().timeout(SOON).wait().unwrap();
-                    back.send(&message).wait().unwrap();
-                };
-                (0..1000).for_each(|_| round());
-                let info = measure(|| (0..ROUNDS).for_each(|_| round()));
-                is_done.recv().unwrap();
-                info.count_total
-            });
-            let mut round = || {
-                tx.send(&[7; 64]).wait().unwrap();
-                assert_eq!(answers.recv().timeout(SOON).wait().unwrap().len(), 64);
-            };
-            (0..1000).for_each(|_| round());
-            let asked = measure(|| (0..ROUNDS).for_each(|_| round())).count_total;
-            done.send(()).unwrap();
-            let echoed = echo.join().unwrap();
-            println!(
-                "{sitter:?}: {:.2} allocations a round trip here, {:.2} there",
-                asked as f64 / ROUNDS as f64,
-                echoed as f64 / ROUNDS as f64
-            );
-            let share = (asked + echoed) as f64 / (2 * ROUNDS) as f64;
-            assert!(share < SHARE_MAX, "{asked}, {echoed}");
-            drop((near, far));
+            let shares: Vec<f64> = (0..3).map(|_| ping_pong(sitter)).collect();
+            let least = shares.iter().copied().fold(f64::MAX, f64::min);
+            assert!(least < SHARE_MAX, "{sitter:?}: {shares:?} a message");
         }
     });
+}
+
+/// Allocations a message, of both ends.
+fn ping_pong(sitter: Sitter) -> f64 {
+    const ROUNDS: usize = 5000;
+    let (tx, mut rx, near, _near_place) = pair(sitter);
+    let (back, mut answers, far, _far_place) = pair(sitter);
+    let (done, is_done) = channel();
+    let echo = std::thread::spawn(move || {
+        let mut round = || {
+            let message = rx.recv().timeout(SOON).wait().unwrap();
+            back.send(&message).wait().unwrap();
+        };
+        (0..1000).for_each(|_| round());
+        let info = measure(|| (0..ROUNDS).for_each(|_| round()));
+        is_done.recv().unwrap();
+        info.count_total
+    });
+    let mut round = || {
+        tx.send(&[7; 64]).wait().unwrap();
+        assert_eq!(answers.recv().timeout(SOON).wait().unwrap().len(), 64);
+    };
+    (0..1000).for_each(|_| round());
+    let asked = measure(|| (0..ROUNDS).for_each(|_| round())).count_total;
+    done.send(()).unwrap();
+    let echoed = echo.join().unwrap();
+    println!("{sitter:?}: {asked} allocations in {ROUNDS} round trips here, {echoed} there");
+    drop((near, far));
+    (asked + echoed) as f64 / (2 * ROUNDS) as f64
 }
