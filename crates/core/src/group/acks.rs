@@ -77,6 +77,10 @@ impl Acks {
     /// first majority that it is in itself, so that few acks are urgent. Who hears from another
     /// majority earlier need not wait for that one.
     pub(super) fn waiting_for(&self, me: usize) -> u64 {
+        if sabotage::is(126) {
+            // Who counts learners has to hear of them early enough for it to matter.
+            return (0..self.rows.len()).filter(|rank| *rank != me).fold(0, |b, r| b | bit(r));
+        }
         let majority = self.voters / 2 + 1;
         let waits = |rank: &usize| {
             let is_voter = *rank < self.voters;
