@@ -165,6 +165,7 @@ pub(crate) fn block_on<F: Future>(
         }
     }
 }
+
 /// Whether a peer on this host can answer while we look: it has a processor of its own. A process that
 /// is pinned to one processor of several leaves the others to its peers; one that may use no more
 /// processor time than one has does not gain by looking.

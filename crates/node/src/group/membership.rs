@@ -355,6 +355,7 @@ impl Membership {
             Some(tx) if tx.refusal().is_none() => tx.send(packet).offer_now().is_ok(),
             _ => {
                 outlets.remove(&to); // to be opened anew
+                self.bell.has_room.store(true, Ordering::Release); // if it was full, it is gone
                 false
             }
         }

@@ -36,6 +36,33 @@ fn all_have(world: &World, count: usize) -> bool {
     })
 }
 
+/// Nothing is sent into a full way, and nothing has to be asked for once it is free.
+//= GUARANTEES.md#GROUP-RELIABLE-1
+#[test]
+fn who_could_take_nothing_gets_all_of_it_unasked() {
+    let config = GroupConfig { order: GroupOrder::Total, ..GroupConfig::default() };
+    let mut world = World::grown(7, 3, config);
+    let (node, body) = (3, [7; 4096]);
+    let messages = |world: &World, node: u128| {
+        let seen = world.nodes[&node].seen.iter();
+        seen.filter(|seen| matches!(seen, Seen::Message { .. })).count()
+    };
+    world.input(1, Input::Full { node, is_full: true }).unwrap();
+    (0..100).for_each(|_| world.input(1, Input::Cast { payload: &body }).unwrap());
+    world.run(ms(3));
+    assert_eq!((messages(&world, 2), messages(&world, 3)), (100, 0));
+    world.input(1, Input::Full { node, is_full: false }).unwrap();
+    let mut pieces = 1;
+    while world.nodes[&1].group.has_rest() {
+        world.input(1, Input::Tick).unwrap();
+        pieces += 1;
+    }
+    assert!((2..10).contains(&pieces), "{pieces}: neither all at once nor one by one");
+    assert!(world.config.timers.repair / 2 > ms(2), "a repair would be later");
+    world.run(ms(2));
+    assert_eq!(messages(&world, 3), 100);
+}
+
 //= GUARANTEES.md#GROUP-RELIABLE-1
 //= GUARANTEES.md#GROUP-TOTAL-1
 #[test]
