@@ -15,6 +15,9 @@ struct message {
     void *of_library;
 };
 
+// Of every message.
+static size_t message_size;
+
 // Opens the end, and writes into `address` where the far one listens.
 static void open_far(const char *what, const char *road, char *address);
 static void open_near(const char *what, const char *road, const char *address);
@@ -102,7 +105,7 @@ static void round_trips(size_t size, uint64_t nanos) {
 int main(int count, char **words) {
     if (count < 5) fail(words[0], "far|near WHAT ROAD SIZE [ADDRESS]");
     const char *what = words[2], *road = words[3];
-    size_t size = (size_t)atol(words[4]);
+    size_t size = message_size = (size_t)atol(words[4]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (strcmp(words[1], "far") == 0) {
         char address[256] = "";

@@ -145,6 +145,11 @@ impl Count {
     /// Reads every cache line of a message. Says whether it was the last, after reporting.
     pub fn see(&mut self, body: &[u8]) -> bool {
         let number = body.first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
+        self.see_value(number, || body.iter().step_by(64).map(|byte| u64::from(*byte)).sum())
+    }
+
+    /// The same of a value that is no bytes, read by `touch`.
+    pub fn see_value(&mut self, number: u64, touch: impl FnOnce() -> u64) -> bool {
         if number == LAST {
             self.last = Instant::now();
             self.report();
@@ -156,8 +161,7 @@ impl Count {
         }
         self.disorder += u64::from(number != self.messages);
         self.messages += 1;
-        self.touched =
-            body.iter().step_by(64).fold(self.touched, |sum, byte| sum + u64::from(*byte));
+        self.touched += touch();
         false
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::options::Options;
-use crate::{plot, program};
+use crate::{plot, promises};
 
 /// What one row of figures is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ impl Case {
 }
 
 /// Which end of the scale is better.
-fn is_less_better(metric: &str) -> bool {
+pub fn is_less_better(metric: &str) -> bool {
     metric.contains("us")
 }
 
@@ -38,6 +38,8 @@ pub struct Figures {
     cases: Vec<Case>,
     peers: Vec<(String, String)>,
     runs: BTreeMap<(Case, String), Vec<f64>>,
+    /// Where they were measured.
+    pub machine: String,
     /// What went wrong, and how often.
     faults: BTreeMap<(String, String), usize>,
 }
@@ -87,22 +89,25 @@ impl Figures {
         metrics
     }
 
-    /// The best of tidings' own variants over the best of the raw ends (the limit), or over the best
+    /// The best median of these peers, whichever end of the scale that is.
+    pub fn best(&self, case: &Case, peers: &[&str]) -> Option<f64> {
+        let medians = peers.iter().filter_map(|peer| Some(self.summary(case, peer)?.median));
+        if is_less_better(&case.metric) {
+            medians.min_by(f64::total_cmp)
+        } else {
+            medians.max_by(f64::total_cmp)
+        }
+    }
+
+    /// The best of tidings' own variants (of io_uring's, where those are raced) over the best of the raw ends (the limit), or over the best
     /// of the others, in one row.
     fn ratio(&self, case: &Case, is_to_raw: bool) -> Option<f64> {
-        let best = |is_wanted: &dyn Fn(&str) -> bool| {
-            let peers = self.peers(&case.race).into_iter().filter(|peer| is_wanted(peer));
-            let medians = peers.filter_map(|peer| Some(self.summary(case, peer)?.median));
-            if is_less_better(&case.metric) {
-                medians.min_by(f64::total_cmp)
-            } else {
-                medians.max_by(f64::total_cmp)
-            }
-        };
-        let is_ours = |peer: &str| peer.starts_with("tidings");
-        let is_raw = |peer: &str| peer.starts_with("raw");
-        let other = |peer: &str| !is_ours(peer) && is_raw(peer) == is_to_raw;
-        Some(best(&is_ours)? / best(&other)?)
+        let is_ours = |peer: &&str| ["tidings", "uring"].iter().any(|own| peer.starts_with(own));
+        let (ours, others): (Vec<_>, Vec<_>) =
+            self.peers(&case.race).into_iter().partition(is_ours);
+        let is_wanted = |peer: &&str| peer.starts_with("raw") == is_to_raw;
+        let others: Vec<&str> = others.into_iter().filter(is_wanted).collect();
+        Some(self.best(case, &ours)? / self.best(case, &others)?)
     }
 
     /// One table a metric: a row a case, a column a peer, medians with the least and the most.
@@ -168,7 +173,12 @@ impl Figures {
         let faults: Vec<_> = faults
             .map(|((race, what), times)| json!({"race": race, "fault": what, "times": times}))
             .collect();
-        let text = json!({"machine": program::machine(), "figures": rows, "faults": faults});
+        let mut races: Vec<&str> = self.cases.iter().map(|case| case.race.as_str()).collect();
+        races.dedup();
+        let promises: Vec<_> = races.iter().flat_map(|race| promises::json(self, race)).collect();
+        let text = json!({
+            "machine": self.machine, "figures": rows, "faults": faults, "promises": promises,
+        });
         let text = serde_json::to_string_pretty(&text).unwrap_or_default();
         fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -178,6 +188,9 @@ impl Figures {
         let say = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = fs::read_to_string(path).map_err(|error| say(&error))?;
         let all: Value = serde_json::from_str(&text).map_err(|error| say(&error))?;
+        if let (true, Some(machine)) = (self.machine.is_empty(), all["machine"].as_str()) {
+            self.machine = machine.to_owned();
+        }
         let list = |key: &str| all[key].as_array().cloned().unwrap_or_default();
         let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
         for row in list("figures") {
@@ -209,7 +222,8 @@ pub fn short(value: f64) -> String {
     }
 }
 
-fn aligned(rows: &[Vec<String>]) -> String {
+/// Columns side by side, the first to the left.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(String::len).max();
     let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();

@@ -3,9 +3,11 @@
 
 mod figures;
 mod groups;
+mod marks;
 mod options;
 mod plot;
 mod program;
+mod promises;
 mod roads;
 
 use std::process::ExitCode;
@@ -38,9 +40,12 @@ fn main() -> ExitCode {
         eprintln!("race: {why}");
         return ExitCode::FAILURE;
     }
-    for race in &options.races {
+    println!("{}\n", figures.machine);
+    for race in options.races.iter().filter(|_| !options.is_marks_only) {
         print!("{}", figures.tables(race.name()));
+        println!("{}", promises::text(&figures, race.name()));
     }
+    print!("{}", marks::table(&figures));
     match figures.save(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -55,7 +60,7 @@ fn measure(options: &Options, figures: &mut Figures) -> Result<(), String> {
     if !options.from.is_empty() {
         return options.from.iter().try_for_each(|file| figures.load(file));
     }
-    println!("{}", program::machine());
+    figures.machine = program::machine();
     if options.races.contains(&Race::Groups) {
         groups::run(options, figures)?;
     }

@@ -12,17 +12,20 @@ Races tidings against what one would use instead, both in this run, in turn. Wit
   unix      over a Unix socket
   udp       over UDP
   shm       through shared memory
-  inproc    two threads
+  inproc    two threads that hand over bytes
+  owned     two threads that hand over values
   requests  request and reply, 64 in flight
+  uring     raw TCP, system calls beside io_uring; tidings takes no part: only when named
 
   --rounds N       how often; medians count [5]
-  --seconds S      how long each throughput takes [1]
+  --seconds S      how long each measurement takes [0.5]
   --only A,B       only these peers (tidings is one)
   --members N,M    groups: how many members [3,5]
   --size B,C       bytes of a message, instead of the race's own sizes
   --json FILE      every figure, with all rounds
   --plot FOLDER    a drawing for each race, as SVG
   --from FILE      measure nothing: show what --json wrote earlier; may be given again
+  --marks          only what was aimed at and what was reached, without the tables
   --lock FILE      measure only while holding this file's lock, for machines that are shared
   --unpinned       let the kernel place the two ends, instead of a core each
   --build          build what is needed and stop
@@ -38,11 +41,22 @@ pub enum Race {
     Udp,
     Shm,
     Inproc,
+    Owned,
     Requests,
+    Uring,
 }
 
-const RACES: [Race; 7] =
-    [Race::Groups, Race::Tcp, Race::Unix, Race::Udp, Race::Shm, Race::Inproc, Race::Requests];
+const RACES: [Race; 9] = [
+    Race::Groups,
+    Race::Tcp,
+    Race::Unix,
+    Race::Udp,
+    Race::Shm,
+    Race::Inproc,
+    Race::Owned,
+    Race::Requests,
+    Race::Uring,
+];
 
 impl Race {
     pub fn name(self) -> &'static str {
@@ -53,7 +67,9 @@ impl Race {
             Self::Udp => "udp",
             Self::Shm => "shm",
             Self::Inproc => "inproc",
+            Self::Owned => "owned",
             Self::Requests => "requests",
+            Self::Uring => "uring",
         }
     }
 }
@@ -71,6 +87,7 @@ pub struct Options {
     pub plots: Option<PathBuf>,
     pub lock: Option<PathBuf>,
     pub from: Vec<PathBuf>,
+    pub is_marks_only: bool,
     pub is_build_only: bool,
     pub is_unpinned: bool,
     pub is_help: bool,
@@ -81,7 +98,7 @@ impl Options {
         let mut options = Self {
             races: Vec::new(),
             rounds: 5,
-            duration: Duration::from_secs(1),
+            duration: Duration::from_millis(500),
             only: Vec::new(),
             members: vec![3, 5],
             sizes: Vec::new(),
@@ -89,6 +106,7 @@ impl Options {
             plots: None,
             lock: None,
             from: Vec::new(),
+            is_marks_only: false,
             is_build_only: false,
             is_unpinned: false,
             is_help: false,
@@ -99,6 +117,7 @@ impl Options {
             match word.as_str() {
                 "--help" | "-h" => options.is_help = true,
                 "--unpinned" => options.is_unpinned = true,
+                "--marks" => options.is_marks_only = true,
                 "--build" => options.is_build_only = true,
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--seconds" => {
@@ -119,7 +138,7 @@ impl Options {
             }
         }
         if options.races.is_empty() {
-            options.races = RACES.to_vec();
+            options.races = RACES.into_iter().filter(|race| *race != Race::Uring).collect();
         }
         Ok(options)
     }

@@ -22,6 +22,8 @@ pub enum Place {
 enum Source {
     /// A package of this workspace.
     Cargo(&'static str),
+    /// One that needs more than cargo and a C compiler, and where that is had from.
+    Foreign(&'static str, &'static str),
     /// A C program, its libraries, and where they are had from.
     C(&'static str, &'static [&'static str], &'static str),
 }
@@ -43,11 +45,17 @@ const CHANNELS: Source = Source::Cargo("road-channels");
 const ZMQ: Source = Source::C("zmq", &["-lzmq", "-lpthread"], "Debian: apt install libzmq3-dev");
 const NNG: Source = Source::C("nng", &["-lnng", "-lpthread"], "Debian: apt install libnng-dev");
 
+const URING: Source =
+    Source::C("uring", &["-luring", "-lpthread"], "Debian: apt install liburing-dev");
 const ICEORYX2: Source = Source::Cargo("road-iceoryx2");
 const TONIC: Source = Source::Cargo("road-tonic");
 const NATS: Source = Source::Cargo("road-nats");
 const ZENOH: Source = Source::Cargo("road-zenoh");
 const HYPER: Source = Source::Cargo("road-hyper");
+const AERON: Source = Source::Foreign(
+    "road-aeron",
+    "Debian: apt install libclang-dev uuid-dev libbsd-dev, PyPI: pip install 'cmake>=3.30'",
+);
 /// Where the broker listens; the ends know it.
 const BROKER: &str = "127.0.0.1:4222";
 
@@ -81,13 +89,17 @@ const UNIX: &[Peer] = &[
     peer("nng", "unix", NNG),
     peer("zenoh", "unix", ZENOH),
 ];
-const UDP: &[Peer] =
-    &[peer("tidings", "udp", TIDINGS), only("rtt", peer("tidings-spin", "udp+spin", TIDINGS))];
+const UDP: &[Peer] = &[
+    peer("tidings", "udp", TIDINGS),
+    peer("tidings-spin", "udp+spin", TIDINGS),
+    peer("aeron-spin", "udp", AERON),
+];
 const SHM: &[Peer] = &[
     peer("raw", "shm", RAW),
     only("rtt", peer("raw-spin", "shm+spin", RAW)),
     peer("tidings", "shm", TIDINGS),
-    only("rtt", peer("tidings-spin", "shm+spin", TIDINGS)),
+    peer("tidings-spin", "shm+spin", TIDINGS),
+    peer("aeron-spin", "ipc", AERON),
     peer("iceoryx2-spin", "shm", ICEORYX2),
 ];
 const INPROC: &[Peer] = &[
@@ -98,12 +110,28 @@ const INPROC: &[Peer] = &[
     threads("std", "std"),
     threads("tokio", "tokio"),
 ];
+const OWNED: &[Peer] = &[
+    threads("tidings", "owned+tidings"),
+    threads("crossbeam", "owned+crossbeam"),
+    threads("kanal", "owned+kanal"),
+    threads("flume", "owned+flume"),
+    threads("std", "owned+std"),
+    threads("tokio", "owned+tokio"),
+];
 const REQUESTS: &[Peer] = &[
     peer("tidings", "tcp", TIDINGS),
     only("rtt", peer("tidings-async", "tcp+async", TIDINGS)),
     peer("tonic", "tcp", TONIC),
     peer("hyper", "tcp", HYPER),
     helped(nats_server, peer("nats", "tcp", NATS)),
+];
+
+const URINGS: &[Peer] = &[
+    peer("raw", "plain", URING),
+    peer("uring", "uring", URING),
+    peer("uring-fixed", "uring+fixed", URING),
+    peer("uring-zc", "uring+zc", URING),
+    peer("uring-multishot", "uring+multishot", URING),
 ];
 
 const fn helped(helper: fn() -> Result<Program, String>, peer: Peer) -> Peer {
@@ -133,7 +161,9 @@ pub fn of(race: Race) -> &'static [Peer] {
         Race::Udp => UDP,
         Race::Shm => SHM,
         Race::Inproc => INPROC,
+        Race::Owned => OWNED,
         Race::Requests => REQUESTS,
+        Race::Uring => URINGS,
         Race::Groups => &[],
     }
 }
@@ -149,6 +179,10 @@ impl Peer {
         }
         match self.source {
             Source::Cargo(package) => program::cargo_build(package),
+            Source::Foreign(package, hint) => program::cargo_build(package).map_err(|why| {
+                let why = why.lines().find(|line| line.contains("rror")).unwrap_or("no reason");
+                format!("{} ({hint})", why.trim())
+            }),
             Source::C(name, libraries, hint) => {
                 let built = program::cc(
                     &format!("roads/{name}/{name}.c"),
@@ -162,7 +196,7 @@ impl Peer {
 
     pub fn program(&self) -> PathBuf {
         match self.source {
-            Source::Cargo(package) => program::built().join(package),
+            Source::Cargo(package) | Source::Foreign(package, _) => program::built().join(package),
             Source::C(name, ..) => program::built().join(format!("road-{name}")),
         }
     }
