@@ -4,12 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::figures::{Case, Figures};
 use crate::options::Options;
 use crate::program::{self, Program, Quiet};
+use crate::progress::Progress;
 
 const RACE: &str = "groups";
 const SIZES: [usize; 3] = [100, 1024, 16_384];
@@ -20,6 +22,8 @@ const COLD: usize = 20;
 /// Above this share of the processors' time taken by others, a measurement is made again, so often.
 const OTHERS: f64 = 0.1;
 const TRIES: u32 = 3;
+/// What a peer's turn takes beside its throughputs, as a first guess.
+const BESIDE: Duration = Duration::from_secs(8);
 /// Set in the namespaces.
 const INSIDE: &str = "RACE_INSIDE";
 
@@ -70,6 +74,8 @@ fn rounds(
     let is_ready = |name: &str| names.split(',').any(|ready| ready == name);
     let ready: Vec<_> = PEERS.into_iter().filter(|(name, _)| is_ready(name)).collect();
     loopback()?;
+    let turns = options.rounds * options.members.len() * ready.len();
+    let mut progress = Progress::begin(turns, options.duration * 6 + BESIDE);
     for round in 0..options.rounds {
         for members in &options.members {
             network(*members)?;
@@ -79,10 +85,12 @@ fn rounds(
                 if let Err(why) = race(options, figures, (name, peer), *members) {
                     figures.fault(RACE, format!("{name}, {members} members: {why}"));
                 }
+                progress.done(1);
             }
+            let round = round + 1;
+            progress.tell(&format!("groups of {members}, round {round} of {}", options.rounds));
         }
         figures.save_json(report)?;
-        eprintln!("groups: round {} of {}", round + 1, options.rounds);
     }
     Ok(())
 }

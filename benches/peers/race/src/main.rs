@@ -7,6 +7,7 @@ mod marks;
 mod options;
 mod plot;
 mod program;
+mod progress;
 mod promises;
 mod roads;
 

@@ -11,6 +11,8 @@ const CHANNELS: &[&str] = &["crossbeam", "kanal", "flume", "std", "tokio"];
 const GROUPS: &[&str] = &["tidings-tcp", "tidings-udp"];
 const TOOLKITS: &[&str] = &["jgroups-udp", "jgroups-tcp", "corosync"];
 const OURS: &[&str] = &["tidings"];
+/// As between two hosts, by the same bounds.
+const SOCKET: &[&str] = &["tidings-socket"];
 const EITHER: &[&str] = &["tidings", "tidings-spin"];
 const SPIN: &[&str] = &["tidings-spin"];
 
@@ -42,6 +44,12 @@ const MARKS: &[Mark] = &[
     mark(("tcp", RATE, "1048576 B"), OURS, &["raw"], 0.9),
     mark(("tcp", TRIP, "64 B"), OURS, &["zmq"], 0.8),
     mark(("tcp", TRIP, "64 B"), OURS, &["raw"], 1.2),
+    mark(("tcp", RATE, "64 B"), SOCKET, &["zmq"], 3.0),
+    mark(("tcp", RATE, "1024 B"), SOCKET, &["zmq"], 2.5),
+    mark(("tcp", RATE, "1048576 B"), SOCKET, &["zmq"], 1.1),
+    mark(("tcp", RATE, "64 B"), SOCKET, &["raw"], 0.5),
+    mark(("tcp", RATE, "1024 B"), SOCKET, &["raw"], 0.8),
+    mark(("tcp", RATE, "1048576 B"), SOCKET, &["raw"], 0.9),
     mark(("unix", RATE, "64 B"), OURS, &["zmq"], 5.0),
     mark(("unix", RATE, "1024 B"), OURS, &["zmq"], 5.0),
     mark(("unix", RATE, "1048576 B"), OURS, &["zmq"], 2.0),
@@ -104,9 +112,12 @@ impl Mark {
 /// A line a mark, of the races that were run.
 pub fn table(figures: &Figures) -> String {
     let ran = |mark: &&Mark| !figures.peers(mark.race).is_empty();
-    let mut rows = vec![["mark", "", "asked", "seen", ""].map(str::to_owned).to_vec()];
-    rows.extend(MARKS.iter().filter(ran).map(|mark| mark.line(figures)));
-    aligned(&rows)
+    let lines: Vec<_> = MARKS.iter().filter(ran).map(|mark| mark.line(figures)).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let head = ["mark", "", "asked", "seen", ""].map(str::to_owned).to_vec();
+    aligned(&[vec![head], lines].concat())
 }
 
 #[cfg(test)]
@@ -119,9 +130,9 @@ mod tests {
             figures.add(Case::new("tcp", RATE, "64 B"), peer, rate);
             figures.add(Case::new("tcp", TRIP, "64 B"), peer, trip);
         }
-        let of_zmq = MARKS
-            .iter()
-            .filter(|mark| (mark.race, mark.row, mark.theirs[0]) == ("tcp", "64 B", "zmq"));
+        let of_zmq = MARKS.iter().filter(|mark| {
+            (mark.race, mark.row, mark.ours[0], mark.theirs[0]) == ("tcp", "64 B", "tidings", "zmq")
+        });
         of_zmq.filter_map(|mark| mark.line(&figures).pop()).collect()
     }
 

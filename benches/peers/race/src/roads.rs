@@ -4,21 +4,28 @@
 mod peers;
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::figures::{Case, Figures};
 use crate::options::{Options, Race};
 use crate::program::{self, Program, Quiet};
+use crate::progress::Progress;
 use peers::{Peer, Place};
 
 const SIZES: [usize; 4] = [64, 1024, 16_384, 1 << 20];
-/// Of round trips and requests.
-const SIZES_SMALL: [usize; 2] = [64, 1024];
+/// Of requests in flight, and of round trips.
+const SIZES_REQUESTS: [usize; 2] = [64, 1024];
+const SIZES_TRIPS: [usize; 1] = [64];
+/// Longer ones do not travel in one piece everywhere.
+const TRIP_MAX: usize = 16_384;
 
 /// Above this share of the processors' time taken by others, a measurement is made again, so often.
 const OTHERS: f64 = 0.1;
 const TRIES: u32 = 3;
+/// What a measurement takes beside its own time, as a first guess: two programs that find each other.
+const BESIDE: Duration = Duration::from_millis(300);
 
 /// Runs all rounds of these races; the lock is held for a round.
 pub fn run(races: &[Race], options: &Options, figures: &mut Figures) -> Result<(), String> {
@@ -36,41 +43,61 @@ pub fn run(races: &[Race], options: &Options, figures: &mut Figures) -> Result<(
     if options.is_build_only {
         return Ok(());
     }
+    let plans: Vec<_> =
+        fields.iter().map(|(race, ready)| (*race, plan(*race, ready, options))).collect();
+    let turns = plans.iter().flat_map(|(_, heats)| heats).map(|(.., peers)| peers.len());
+    let took = options.duration + BESIDE;
+    let mut progress = Progress::begin(turns.sum::<usize>() * options.rounds, took);
     for round in 0..options.rounds {
         let _held = program::lock(options.lock.as_deref())?;
-        for (race, ready) in &fields {
-            heats(*race, ready, round, options, figures);
+        for (race, heats) in &plans {
+            for heat in heats {
+                turn(*race, heat, round, options, figures);
+                progress.done(heat.2.len());
+            }
+            progress.tell(&format!("{}, round {} of {}", race.name(), round + 1, options.rounds));
         }
         figures.save(options)?; // what there is, should it be stopped
-        eprintln!("round {} of {}", round + 1, options.rounds);
     }
     Ok(())
 }
 
-/// One round of one race: every size, every peer in turn, another one first each time.
-fn heats(race: Race, ready: &[&Peer], round: usize, options: &Options, figures: &mut Figures) {
-    let sizes = if options.sizes.is_empty() { SIZES.to_vec() } else { options.sizes.clone() };
-    let first = if race == Race::Requests { "requests" } else { "send" };
-    for size in &sizes {
-        for what in [first, "rtt"] {
-            if what != "send" && !SIZES_SMALL.contains(size) {
-                continue;
-            }
-            for at in 0..ready.len() {
-                let peer = ready[(at + round) % ready.len()];
-                if !peer.runs(what) {
-                    continue;
-                }
-                let heat = Heat { race, peer, what, size: *size, options };
-                let ran = (0..TRIES).find_map(|attempt| {
-                    let ran = heat.run(figures, attempt + 1 == TRIES);
-                    ran.map_or_else(|why| Some(Err(why)), |is_counted| is_counted.then_some(Ok(())))
-                });
-                if let Some(Err(why)) = ran {
-                    let what = format!("{}, {what} of {size} B: {why}", peer.name);
-                    figures.fault(race.name(), what);
-                }
-            }
+/// A size, what is done with it, and who does it in turn.
+type Heats<'a> = (usize, &'static str, Vec<&'a Peer>);
+
+/// What one round of one race consists of.
+fn plan<'a>(race: Race, ready: &[&'a Peer], options: &Options) -> Vec<Heats<'a>> {
+    let (first, sizes) = match race {
+        Race::Requests => ("requests", &SIZES_REQUESTS[..]),
+        _ => ("send", &SIZES[..]),
+    };
+    let mut heats = Vec::new();
+    for (what, sizes) in [(first, sizes), ("rtt", &SIZES_TRIPS[..])] {
+        let sizes = if options.sizes.is_empty() { sizes } else { &options.sizes };
+        let peers: Vec<_> = ready.iter().copied().filter(|peer| peer.runs(what)).collect();
+        let fits = |size: &&usize| what != "rtt" || **size <= TRIP_MAX;
+        heats.extend(sizes.iter().filter(fits).map(|size| (*size, what, peers.clone())));
+    }
+    heats
+}
+
+/// Every peer once, another one first in each round.
+fn turn(
+    race: Race,
+    (size, what, peers): &Heats<'_>,
+    round: usize,
+    options: &Options,
+    figures: &mut Figures,
+) {
+    for at in 0..peers.len() {
+        let peer = peers[(at + round) % peers.len()];
+        let heat = Heat { race, peer, what, size: *size, options };
+        let ran = (0..TRIES).find_map(|attempt| {
+            let ran = heat.run(figures, attempt + 1 == TRIES);
+            ran.map_or_else(|why| Some(Err(why)), |is_counted| is_counted.then_some(Ok(())))
+        });
+        if let Some(Err(why)) = ran {
+            figures.fault(race.name(), format!("{}, {what} of {size} B: {why}", peer.name));
         }
     }
 }

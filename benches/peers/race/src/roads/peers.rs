@@ -74,6 +74,7 @@ const fn only(what: &'static str, peer: Peer) -> Peer {
 const TCP: &[Peer] = &[
     peer("raw", "tcp", RAW),
     peer("tidings", "tcp", TIDINGS),
+    peer("tidings-socket", "tcp+socket", TIDINGS),
     only("rtt", peer("tidings-async", "tcp+async", TIDINGS)),
     peer("zmq", "tcp", ZMQ),
     peer("nng", "tcp", NNG),
