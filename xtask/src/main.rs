@@ -63,7 +63,8 @@ cargo xtask docs
 Builds the documentation of every library of the workspace; a warning (a broken link, say) fails.";
 
 const RACE: &str = "\
-cargo xtask race [groups|tcp|unix|udp|shm|inproc|requests]... [--rounds 5] [--json FILE] [--plot FOLDER]
+cargo xtask race [groups|tcp|unix|udp|shm|inproc|owned|requests|uring]... [--rounds 5] [--json FILE]
+    [--plot FOLDER] [--from FILE] [--marks]
 
 Builds the programs of benches/peers, a workspace of its own, and runs tidings and its peers in turn.
 A peer that is not installed is named with the command that installs it, and left out. `--help` after

@@ -90,6 +90,7 @@ impl Mark {
     /// The cells of its line.
     fn line(&self, figures: &Figures) -> Vec<String> {
         let is_less = is_less_better(self.metric);
+        let ours = if self.ours.len() > 1 { "tidings" } else { self.ours[0] };
         let theirs = if self.theirs.len() > 1 { "the best" } else { self.theirs[0] };
         let sign = if is_less { "<=" } else { ">=" };
         let (seen, verdict) = match self.ratio(figures) {
@@ -101,7 +102,7 @@ impl Mark {
         };
         vec![
             format!("{}, {}, {}", self.race, self.row, self.metric),
-            format!("{} to {theirs}", self.ours[0]),
+            format!("{ours} to {theirs}"),
             format!("{sign} {}x", self.bound),
             seen,
             verdict.to_owned(),
