@@ -1,5 +1,6 @@
 //! Shared memory: a ring of bytes each way in memory that two processes map, set up and watched
-//! over a Unix socket. Who listens and connects is the Unix socket's affair.
+//! over a Unix socket. Who listens and connects is the Unix socket's affair. `inproc` has the same
+//! between two ends of one process, without the greeting.
 //!
 //! The one who connects makes the memory (a memfd, without a name anywhere) and hands its descriptor
 //! over with a [`Greeting`]. From then on the socket carries no data: its bytes are a *doorbell*,
@@ -10,6 +11,7 @@ mod ends;
 mod greeting;
 mod plain_socket;
 mod tasks;
+mod within;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
