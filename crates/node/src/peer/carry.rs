@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,9 +32,10 @@ impl Peer {
             if state.outbox.outputs.is_empty() {
                 state.outbox.clear();
                 state.outbox.outputs = outputs; // its memory
-                return;
+                break;
             }
         }
+        state.replies.tell_ended();
     }
 
     fn carry_out(&self, state: &mut State, now: Time, packet: Option<&Bytes>, output: Output) {
@@ -74,7 +76,12 @@ impl Peer {
             }
             Output::Ended { stream, ticket, outcome } => {
                 if let Some(outlet) = state.outlets.get(&stream) {
-                    outlet.ended(ticket, outcome);
+                    if outlet.spec.purpose == Purpose::Request.code() {
+                        outlet.failed.fetch_add(1, Ordering::Relaxed);
+                        state.replies.end(stream, ticket, outcome);
+                    } else {
+                        outlet.ended(ticket, outcome);
+                    }
                 }
             }
             Output::Closed { stream } => {
@@ -361,7 +368,7 @@ impl Outstanding {
         }
         let is_let_go = Arc::strong_count(&self.run) == 1;
         // Who let go of it last may have settled something since we looked.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        std::sync::atomic::fence(Ordering::Acquire);
         is_let_go && self.run.settled() == self.settled
     }
 }

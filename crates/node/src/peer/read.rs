@@ -120,7 +120,7 @@ impl Peer {
         state.refusals = 0;
         self.process(&mut reading, &mut state, now, connection.shape(), received.stride);
         self.transmit(&mut state, now);
-        state.has_heard = true;
+        (state.has_heard, state.last_read) = (true, now);
         if state.connection.is_none() { Read::Over } else { Read::Some { is_full } }
     }
 

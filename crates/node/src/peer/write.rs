@@ -122,6 +122,42 @@ impl Peer {
     /// it is a burst. `len` is a guess at its bytes.
     #[inline]
     pub fn sent(&self, state: &mut State, len: usize) {
+        // Who has just heard from its peer is in a conversation, not in a burst.
+        let (is_talk, since) = (state.has_heard, state.last_write);
+        self.sent_since(state, len, is_talk, since);
+    }
+
+    /// The same for one of several that are certain to be put into the link together: they gather from
+    /// the first one on, and leave when that is too long ago.
+    #[inline]
+    pub fn sent_of_many(&self, state: &mut State, len: usize) {
+        let since = state.last_write.max(state.last_read);
+        self.sent_since(state, len, false, since);
+    }
+
+    /// A request was put into the link, whose caller waits next.
+    pub fn asked(&self, state: &mut State, len: usize, is_one_of_many: bool) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            let now = self.now();
+            self.transmit(state, now); // nobody writes as soon as this one yields
+        } else if is_one_of_many {
+            self.sent_of_many(state, len);
+        } else {
+            self.sent(state, len);
+        }
+    }
+
+    /// An answer was put into the link; `has_more`: there are requests to be answered next.
+    pub fn answered(&self, state: &mut State, len: usize, has_more: bool) {
+        if has_more {
+            self.sent_of_many(state, len);
+        } else {
+            self.sent(state, len);
+        }
+    }
+
+    #[inline]
+    fn sent_since(&self, state: &mut State, len: usize, is_talk: bool, since: Time) {
         if self.gather(state, len) || state.connection.is_none() || state.outbound.is_pending() {
             return;
         }
@@ -130,8 +166,7 @@ impl Peer {
             return;
         }
         let now = self.now();
-        // Who has just heard from its peer is in a conversation, not in a burst.
-        if state.has_heard || now.since(state.last_write) >= BURST_GAP {
+        if is_talk || now.since(since) >= BURST_GAP {
             self.transmit(state, now);
         } else {
             state.burst_left = BURST_STRIDE;

@@ -1,6 +1,6 @@
 //! The answering side: requests one after another, each answered exactly once or said to be dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tidings_core::{Delivery, Order, OutgoingSpec, Overflow, Verdict};
@@ -10,6 +10,7 @@ use super::CAPACITY;
 use crate::error::{RecvError, SendError};
 use crate::hub::Purpose;
 use crate::message::RawMessage;
+use crate::peer::{Peer, State};
 use crate::receiver::RawReceiver;
 use crate::sender::RawSender;
 
@@ -91,12 +92,11 @@ impl RawRequest {
             self.message.judge(Verdict::Refused, "a request without a number");
             return Ok(());
         };
-        let (peer, _) = self.message.reply_to();
-        let tx = answers_to(&peer);
         // What is settled now rides on the answer's own packet.
         self.message.settle_quietly();
         let reply = Reply { stream: 0, status, seq: asked.seq };
-        tx.send(body).reply(reply).offer_now().map(|_| ())
+        let (tx, state) = answers_to(self.message.peer());
+        tx.answer(body, reply, self.message.has_followers(), state)
     }
 }
 
@@ -110,19 +110,20 @@ impl std::ops::Deref for RawRequest {
 
 impl Drop for RawRequest {
     fn drop(&mut self) {
-        let (peer, _) = self.message.reply_to();
         // A node that closes answers nothing: the request is asked again of its next life.
-        if !self.is_answered && !peer.hub.is_closing() {
+        if !self.is_answered && !self.message.peer().hub.is_closing() {
             let _ = self.answer(STATUS_DROPPED, b"the responder dropped the request");
         }
     }
 }
 
-/// The stream that carries our answers to a peer.
-fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
-    if let Some(tx) = &peer.lock().replies.outlet {
-        return tx.clone();
+/// The stream that carries our answers to a peer, whose lock is taken.
+fn answers_to(peer: &Arc<Peer>) -> (RawSender, MutexGuard<'_, State>) {
+    let state = peer.lock();
+    if let Some(tx) = state.replies.outlet.clone() {
+        return (tx, state);
     }
+    drop(state);
     let spec = OutgoingSpec {
         purpose: Purpose::Reply.code(),
         delivery: Delivery::AtLeastOnce,
@@ -140,5 +141,5 @@ fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
     let known = state.replies.outlet.get_or_insert_with(|| tx.clone()).clone();
     drop(state);
     drop(tx);
-    known
+    (known, peer.lock())
 }

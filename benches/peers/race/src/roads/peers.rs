@@ -100,6 +100,7 @@ const INPROC: &[Peer] = &[
 ];
 const REQUESTS: &[Peer] = &[
     peer("tidings", "tcp", TIDINGS),
+    only("requests", peer("tidings-socket", "tcp+socket", TIDINGS)),
     only("rtt", peer("tidings-async", "tcp+async", TIDINGS)),
     peer("tonic", "tcp", TONIC),
     peer("hyper", "tcp", HYPER),

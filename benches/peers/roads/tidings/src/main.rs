@@ -1,6 +1,7 @@
 //! tidings on its roads: at least once, in order, each message counted; round trips by request and reply
 //! with a blocking caller, which spins if the road's name ends in `+spin`, or an async one (`+async`);
-//! requests, 64 in flight.
+//! requests, 64 in flight. Within a host `tcp` and `unix` go through shared memory, unless the road's
+//! name ends in `+socket`: then they go the way that two hosts have.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ fn main() -> Result<(), Failed> {
     let args = Args::read()?;
     let is_spinning = args.road.ends_with("+spin");
     let latency = if is_spinning { Latency::Spin } else { Latency::Adaptive };
-    let builder = Node::builder().latency(latency);
+    let builder = Node::builder().latency(latency).share_memory(!args.road.ends_with("+socket"));
     if args.what == "requests" || args.road.ends_with("+async") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return runtime.block_on(async {
