@@ -118,14 +118,15 @@ impl Peer {
             state.link.settle(now, stream, base..=base + u64::from(count) - 1);
             return;
         }
-        let Some(me) = self.me.upgrade() else { return };
-        let Some(feed) = state.feeds.get_mut(&stream) else { return };
-        let Some(channel) = feed.channel.clone() else { return };
+        let State { feeds, identity, peer_state, harvest_at, harvest_delay, .. } = state;
+        let Some(feed) = feeds.get_mut(&stream) else { return };
+        let Some(channel) = &feed.channel else { return };
         if let Some(desk) = &channel.desk {
-            let node = state.identity.as_ref().map_or(0, |identity| identity.node);
-            let life = u128::from(state.peer_state) << 32;
+            let Some(me) = self.me.upgrade() else { return };
+            let node = identity.as_ref().map_or(0, |identity| identity.node);
+            let life = u128::from(*peer_state) << 32;
             let key = StreamKey { node, stream: life | u128::from(stream) };
-            let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
+            let from = identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
             let (base, count, attempt) = (run.1, run.2, run.3);
             let (peer, at) = (me, now);
             let rejected = Vec::new();
@@ -144,24 +145,26 @@ impl Peer {
             return;
         }
         let mut spare = feed.spare.pop();
-        let renewed = spare.as_mut().and_then(Arc::get_mut).map(|spare| {
-            spare.renew((run.1, run.2, run.3), bytes.clone(), now, is_awaited);
-        });
-        let run = match spare {
-            Some(spare) if renewed.is_some() => spare,
-            _ => {
+        let renewed = match spare.as_mut().and_then(Arc::get_mut) {
+            Some(unused) => {
+                unused.renew((run.1, run.2, run.3), bytes, now, is_awaited);
+                spare
+            }
+            None => self.me.upgrade().map(|me| {
                 let hints = (is_awaited, feed.is_rendezvous, feed.is_exact);
                 Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints))
-            }
+            }),
         };
+        let Some(run) = renewed else { return };
         let outstanding = Outstanding { run: run.clone(), taken: 0, taken_bytes: 0, settled: 0 };
         feed.runs.push_back(outstanding);
-        if state.harvest_at.is_none() {
-            state.harvest_delay = self.hub.config.link.ack_delay;
-            state.harvest_at = Some(now.after(state.harvest_delay));
+        if harvest_at.is_none() {
+            *harvest_delay = self.hub.config.link.ack_delay;
+            *harvest_at = Some(now.after(*harvest_delay));
         }
-        channel.push(run);
-        if channel.config.purpose == Purpose::Request && channel.receivers() == 0 {
+        let receivers = channel.push(run);
+        if channel.config.purpose == Purpose::Request && receivers == 0 {
+            let channel = channel.clone();
             self.hub.runtime.spawn(async move { channel.turn_away() });
         }
     }

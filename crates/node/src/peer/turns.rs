@@ -17,6 +17,8 @@ use crate::wait::NAP;
 /// A blocking thread looks this long for an answer before it sleeps, because to sleep and be woken
 /// costs about as much; and only while that has paid lately.
 const SPIN_FOR: Duration = Duration::from_micros(20);
+/// So many looks at memory cost as much as one or two at the clock.
+const LOOKS: u32 = 16;
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
@@ -91,22 +93,22 @@ impl Peer {
     /// A blocking thread waits for something that this peer may bring: it does the peer's input
     /// and output meanwhile, unless another thread does. Returns when something may have changed.
     pub fn assist(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) {
-        let connection = self.lock().connection.clone();
-        let Some(connection) = connection else {
-            parker.park(timeout);
-            return;
-        };
         let Some(leader) = self.try_lead() else {
             parker.park(timeout);
             return;
         };
         self.blockers.fetch_add(1, Ordering::AcqRel);
-        self.lead(&connection, parker, timeout);
-        self.left_at.store(self.now().0, Ordering::Release);
+        let left_at = self.lead(parker, timeout);
+        if let Some(left_at) = left_at {
+            self.left_at.store(left_at.0, Ordering::Release);
+        }
         self.blockers.fetch_sub(1, Ordering::AcqRel);
         drop(leader);
         for follower in locked(&self.followers).drain(..) {
             follower.unpark();
+        }
+        if left_at.is_none() {
+            parker.park(timeout);
         }
     }
 
@@ -124,15 +126,15 @@ impl Peer {
         })
     }
 
-    /// Looks for input for as long as that may be cheaper than to sleep; true if some came.
+    /// Looks for input for as long as that may be cheaper than to sleep; if some came, about when.
     fn spin(
         &self,
         connection: &Arc<dyn Connection>,
         parker: &crate::wait::Parker,
         timeout: Duration,
-    ) -> bool {
+    ) -> Option<Time> {
         let patience = match self.hub.config.latency {
-            Latency::Park => return false,
+            Latency::Park => return None,
             Latency::Adaptive => SPIN_FOR,
             Latency::Spin => timeout.min(NAP),
         };
@@ -141,32 +143,40 @@ impl Peer {
         let is_adaptive = self.hub.config.latency == Latency::Adaptive;
         if is_adaptive && (is_hopeless || !self.hub.may_spin) {
             self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
-            return false;
+            return None;
         }
-        let until = self.now().after(patience);
+        let mut now = self.now();
+        let until = now.after(patience);
         loop {
-            if self.read(connection, None) != Read::Nothing {
-                self.spin_misses.store(0, Ordering::Relaxed);
-                return true;
+            // Many cheap looks for one at the clock.
+            for _ in 0..LOOKS {
+                if connection.may_recv() {
+                    if self.read(connection, None) != Read::Nothing {
+                        self.spin_misses.store(0, Ordering::Relaxed);
+                        return Some(now);
+                    }
+                    break;
+                }
+                if parker.is_woken() {
+                    return Some(now);
+                }
             }
             if parker.is_woken() {
-                return true;
+                return Some(now);
             }
-            if self.now() >= until {
+            now = self.now();
+            if now >= until {
                 self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
-                return false;
+                return None;
             }
         }
     }
 
-    fn lead(
-        &self,
-        connection: &Arc<dyn Connection>,
-        parker: &Arc<crate::wait::Parker>,
-        timeout: Duration,
-    ) {
-        let (has_pending, is_burst) = {
+    /// Input and output, once; about when it was over. `None`: there is no connection.
+    fn lead(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) -> Option<Time> {
+        let (connection, has_pending, is_burst) = {
             let mut state = self.lock();
+            let connection = state.connection.clone()?;
             if !self.is_parked.load(Ordering::Acquire)
                 && let Some(waker) = state.io_waker.take()
             {
@@ -181,18 +191,18 @@ impl Peer {
                 }
                 Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
             }
-            (state.outbound.is_pending(), state.fresh_read)
+            (connection, state.outbound.is_pending(), state.fresh_read)
         };
-        if is_burst && self.read(connection, None) != Read::Nothing {
-            return;
+        if is_burst && self.read(&connection, None) != Read::Nothing {
+            return Some(self.now());
         }
-        if !has_pending && self.spin(connection, parker, timeout) {
-            return;
+        if !has_pending && let Some(at) = self.spin(&connection, parker, timeout) {
+            return Some(at);
         }
         let want = tidings_transport::Want { read: true, write: has_pending };
-        match parker.wait(&**connection, want, timeout) {
+        match parker.wait(&*connection, want, timeout) {
             Ok(ready) if ready.read => {
-                self.read(connection, None);
+                self.read(&connection, None);
             }
             Ok(ready) if ready.write => {
                 let now = self.now();
@@ -209,5 +219,6 @@ impl Peer {
                 self.detach(&mut state, format!("the connection broke: {error}"));
             }
         }
+        Some(self.now())
     }
 }

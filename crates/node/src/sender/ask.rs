@@ -35,7 +35,7 @@ impl RawSender {
         };
         state.replies.sent(id, ticket);
         let is_one_of_many = state.replies.in_flight() > 1;
-        peer.asked(&mut state, body.len(), is_one_of_many);
+        peer.asked(&mut state, now, body.len(), is_one_of_many);
         Ok(id)
     }
 
