@@ -83,6 +83,8 @@ pub(crate) struct State {
     harvest_at: Option<Time>,
     harvest_delay: Duration,
     fresh_read: bool,
+    /// How often the driver's task looks for input before it sleeps.
+    looks_left: u32,
 }
 
 impl std::fmt::Debug for State {
@@ -161,6 +163,7 @@ impl Peer {
                 harvest_at: None,
                 harvest_delay: hub.config.link.ack_delay,
                 fresh_read: false,
+                looks_left: 0,
             }),
             reading: Mutex::new(Reading {
                 buffer: BytesMut::new(),

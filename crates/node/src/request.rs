@@ -171,7 +171,7 @@ impl<'a> Request<'a> {
     }
 
     fn start(&mut self, waker: &Waker) -> Result<(), RequestError> {
-        let tx = match self.prepared.clone().filter(|tx| tx.refusal().is_none()) {
+        let tx = match self.prepared.take().filter(|tx| tx.refusal().is_none()) {
             Some(tx) => tx,
             None => self.prepare()?,
         };

@@ -17,10 +17,13 @@ use crate::wait::NAP;
 /// A blocking thread looks this long for an answer before it sleeps, because to sleep and be woken
 /// costs about as much; and only while that has paid lately.
 const SPIN_FOR: Duration = Duration::from_micros(20);
-/// So many looks at memory cost as much as one or two at the clock.
-const LOOKS: u32 = 16;
+/// So many looks at memory cost a few times as much as one at the clock.
+const CHEAP_LOOKS: u32 = 64;
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
+/// A driver's task that expects an answer or a request looks this often for it before it lets its thread
+/// sleep, which together takes about as long. Other tasks have their turn after each look.
+const LOOKS: u32 = 64;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
 const LEASE: Duration = Duration::from_millis(20);
 
@@ -74,11 +77,57 @@ impl Peer {
                 Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
             }
         }
-        match self.read(connection, Some(cx)) {
-            Read::Nothing => {}
-            Read::Some { .. } | Read::Over => cx.waker().wake_by_ref(),
+        let has_looked = self.has_looked();
+        match self.read(connection, has_looked.then_some(&mut *cx)) {
+            Read::Nothing if has_looked => {}
+            Read::Nothing => cx.waker().wake_by_ref(),
+            Read::Some { .. } | Read::Over => {
+                self.begin_looks();
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
+    }
+
+    /// One look of the driver's task is used up: true if that was the last one, and it may sleep.
+    fn has_looked(&self) -> bool {
+        let mut state = self.lock();
+        let Some(left) = state.looks_left.checked_sub(1) else { return true };
+        state.looks_left = left;
+        if left == 0 {
+            self.count_miss();
+        }
+        left == 0
+    }
+
+    /// Something came: in a conversation of requests and answers the next thing is not far.
+    fn begin_looks(&self) {
+        let mut state = self.lock();
+        if state.looks_left > 0 {
+            self.spin_misses.store(0, Ordering::Relaxed);
+        }
+        let is_talk = state.replies.in_flight() > 0 || state.replies.outlet.is_some();
+        let may_look = is_talk && self.may_look();
+        state.looks_left = if may_look { LOOKS } else { 0 };
+    }
+
+    /// Whether to look for input may be cheaper than to sleep.
+    fn may_look(&self) -> bool {
+        if self.hub.config.latency != Latency::Adaptive {
+            return self.hub.config.latency == Latency::Spin;
+        }
+        let misses = self.spin_misses.load(Ordering::Relaxed);
+        let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
+        if is_hopeless || !self.hub.may_spin {
+            self.count_miss();
+            return false;
+        }
+        true
+    }
+
+    fn count_miss(&self) {
+        let misses = self.spin_misses.load(Ordering::Relaxed);
+        self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
     }
 
     /// Whether a blocking thread does the reading.
@@ -138,35 +187,28 @@ impl Peer {
             Latency::Adaptive => SPIN_FOR,
             Latency::Spin => timeout.min(NAP),
         };
-        let misses = self.spin_misses.load(Ordering::Relaxed);
-        let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
-        let is_adaptive = self.hub.config.latency == Latency::Adaptive;
-        if is_adaptive && (is_hopeless || !self.hub.may_spin) {
-            self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
+        if !self.may_look() {
             return None;
         }
         let mut now = self.now();
         let until = now.after(patience);
         loop {
-            // Many cheap looks for one at the clock.
-            for _ in 0..LOOKS {
-                if connection.may_recv() {
-                    if self.read(connection, None) != Read::Nothing {
-                        self.spin_misses.store(0, Ordering::Relaxed);
-                        return Some(now);
-                    }
-                    break;
+            for _ in 0..CHEAP_LOOKS {
+                let may_recv = connection.may_recv();
+                if may_recv && self.read(connection, None) != Read::Nothing {
+                    self.spin_misses.store(0, Ordering::Relaxed);
+                    return Some(now);
                 }
                 if parker.is_woken() {
                     return Some(now);
                 }
-            }
-            if parker.is_woken() {
-                return Some(now);
+                if may_recv {
+                    break; // that one was not cheap
+                }
             }
             now = self.now();
             if now >= until {
-                self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
+                self.count_miss();
                 return None;
             }
         }
