@@ -232,6 +232,9 @@ impl Peer {
         let (mut any, mut left) = (false, false);
         let State { feeds, link, .. } = &mut *state;
         for (stream, feed) in feeds.iter_mut() {
+            // Who asks waits for the answer, not for word that the question was dealt with.
+            let purpose = feed.channel.as_ref().map(|channel| channel.config.purpose);
+            let is_question = purpose == Some(Purpose::Request);
             for outstanding in &mut feed.runs {
                 let (taken, taken_bytes) = outstanding.run.taken();
                 if taken == 0 {
@@ -239,7 +242,7 @@ impl Peer {
                 }
                 let before = outstanding.settled;
                 any |= outstanding.harvest(*stream, taken, taken_bytes, link, now);
-                if outstanding.run.is_awaited && outstanding.settled > before {
+                if outstanding.run.is_awaited && !is_question && outstanding.settled > before {
                     link.hurry(*stream);
                 }
             }
