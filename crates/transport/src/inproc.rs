@@ -170,6 +170,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn both_ends_are_memory_before_the_first_byte() {
+        let (name, options) = ("inproc-memory", Options::default());
+        let listener = bind(&address(name), name, &options).unwrap();
+        let near = connect(&address(name), name).unwrap();
+        let far = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        assert!(near.is_memory() && far.is_memory());
+        assert!(!near.may_recv() && !far.may_recv());
+        near.try_send(&[[io::IoSlice::new(b"a"), io::IoSlice::new(b"b")]]).unwrap();
+        assert!(far.may_recv() && !near.may_recv());
+    }
+
+    #[tokio::test]
     async fn a_full_door_refuses_and_a_waiting_acceptor_wakes() {
         let (name, options) =
             ("inproc-full", Options { unauthenticated_max: 2, ..Options::default() });
