@@ -1,6 +1,8 @@
 //! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
 //! while it waits for something from it.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
@@ -20,8 +22,9 @@ const SPIN_FOR: Duration = Duration::from_micros(20);
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
 /// A driver's task that expects an answer or a request looks this often for it before it lets its thread
-/// sleep, which together takes about as long. Other tasks have their turn after each look.
-const LOOKS: u32 = 64;
+/// sleep, which takes about as long as to sleep and be woken. Whoever else has work has his turn after
+/// each look.
+const LOOKS: u32 = 48;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
 const LEASE: Duration = Duration::from_millis(20);
 
@@ -78,7 +81,8 @@ impl Peer {
         let has_looked = self.has_looked();
         match self.read(connection, has_looked.then_some(&mut *cx)) {
             Read::Nothing if has_looked => {}
-            Read::Nothing => cx.waker().wake_by_ref(),
+            // Behind all other tasks, and behind a look at the other descriptors.
+            Read::Nothing => drop(pin!(tokio::task::yield_now()).poll(cx)),
             Read::Some { .. } | Read::Over => {
                 self.begin_looks();
                 cx.waker().wake_by_ref();
