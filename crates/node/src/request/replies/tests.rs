@@ -1,3 +1,5 @@
+//! The places of requests: who is woken, whose time is over, whose answer it is.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
