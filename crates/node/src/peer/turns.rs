@@ -22,9 +22,9 @@ const SPIN_FOR: Duration = Duration::from_micros(20);
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
 /// A driver's task that expects an answer or a request looks this often for it before it lets its thread
-/// sleep, which takes about as long as to sleep and be woken. Whoever else has work has his turn after
-/// each look.
-const LOOKS: u32 = 48;
+/// sleep: twice as long as to sleep and be woken, so that an end which looks can meet one that had to be
+/// woken. Whoever else has work has his turn after each look.
+const LOOKS: u32 = 128;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
 const LEASE: Duration = Duration::from_millis(20);
 
