@@ -188,7 +188,7 @@ impl Channel {
 
     /// A receiver closes with a run in its hands.
     pub fn put_back(&self, cursor: Cursor) {
-        if cursor.index >= cursor.end {
+        if cursor.is_over() {
             return;
         }
         let mut inbox = self.inbox();
@@ -420,6 +420,11 @@ impl Cursor {
 
     pub fn run(&self) -> &Arc<Run> {
         &self.run
+    }
+
+    /// Whether nothing is left to be taken with it.
+    pub fn is_over(&self) -> bool {
+        self.index >= self.end
     }
 
     /// Where its last message ends.

@@ -212,7 +212,7 @@ impl RawReceiver {
                         // Its sender waits for nothing but this.
                         cursor.run().peer.report(cursor.run().stream);
                     }
-                    if from.is_none() {
+                    if from.is_none() && !cursor.is_over() {
                         self.current = Some(cursor);
                     }
                     return Poll::Ready(Ok(message));

@@ -1,6 +1,8 @@
 //! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
 //! while it waits for something from it.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
@@ -22,8 +24,9 @@ const CHEAP_LOOKS: u32 = 64;
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
 /// A driver's task that expects an answer or a request looks this often for it before it lets its thread
-/// sleep, which together takes about as long. Other tasks have their turn after each look.
-const LOOKS: u32 = 64;
+/// sleep: twice as long as to sleep and be woken, so that an end which looks can meet one that had to be
+/// woken. Whoever else has work has his turn after each look.
+const LOOKS: u32 = 128;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
 const LEASE: Duration = Duration::from_millis(20);
 
@@ -80,7 +83,8 @@ impl Peer {
         let has_looked = self.has_looked();
         match self.read(connection, has_looked.then_some(&mut *cx)) {
             Read::Nothing if has_looked => {}
-            Read::Nothing => cx.waker().wake_by_ref(),
+            // Behind all other tasks, and behind a look at the other descriptors.
+            Read::Nothing => drop(pin!(tokio::task::yield_now()).poll(cx)),
             Read::Some { .. } | Read::Over => {
                 self.begin_looks();
                 cx.waker().wake_by_ref();

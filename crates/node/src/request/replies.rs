@@ -197,3 +197,6 @@ impl Replies {
         self.streams.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

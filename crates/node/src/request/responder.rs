@@ -34,7 +34,7 @@ impl Responder {
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<RawRequest, RecvError> {
         let message = self.rx.recv().await?;
-        Ok(RawRequest { message, is_answered: false })
+        Ok(RawRequest { message: Some(message) })
     }
 
     /// Blocks this thread until a request is there, or `timeout` has passed.
@@ -47,15 +47,14 @@ impl Responder {
             Some(timeout) => recv.timeout(timeout),
             None => recv,
         };
-        Ok(RawRequest { message: recv.wait()?, is_answered: false })
+        Ok(RawRequest { message: Some(recv.wait()?) })
     }
 }
 
 /// One request. Dereferences to its body. Dropped without an answer, it is answered with an error.
 #[derive(Debug)]
 pub struct RawRequest {
-    message: RawMessage,
-    is_answered: bool,
+    message: Option<RawMessage>, // `None` once it is answered
 }
 
 /// The status of an answer that its responder dropped.
@@ -67,7 +66,7 @@ impl RawRequest {
     /// The request as it came.
     #[must_use]
     pub fn message(&self) -> &RawMessage {
-        &self.message
+        self.message.as_ref().expect("who answers it takes the request away")
     }
 
     /// Answers it. The answer is on its way when this returns; the requester's deadline bounds it.
@@ -87,16 +86,18 @@ impl RawRequest {
     }
 
     fn answer(&mut self, status: u32, body: &[u8]) -> Result<(), SendError> {
-        self.is_answered = true;
-        let Some(asked) = self.message.asked() else {
-            self.message.judge(Verdict::Refused, "a request without a number");
+        let Some(mut message) = self.message.take() else { return Ok(()) };
+        let Some(asked) = message.asked() else {
+            message.judge(Verdict::Refused, "a request without a number");
             return Ok(());
         };
-        // What is settled now rides on the answer's own packet.
-        self.message.settle_quietly();
+        // What is settled now rides on the answer's own packet, and what is let go is used again.
+        message.settle_quietly();
+        let (peer, has_more) = (message.peer().clone(), message.has_followers());
+        drop(message);
         let reply = Reply { stream: 0, status, seq: asked.seq };
-        let (tx, state) = answers_to(self.message.peer());
-        tx.answer(body, reply, self.message.has_followers(), state)
+        let (tx, state) = answers_to(&peer);
+        tx.answer(body, reply, has_more, state)
     }
 }
 
@@ -104,14 +105,15 @@ impl std::ops::Deref for RawRequest {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.message
+        self.message()
     }
 }
 
 impl Drop for RawRequest {
     fn drop(&mut self) {
         // A node that closes answers nothing: the request is asked again of its next life.
-        if !self.is_answered && !self.message.peer().hub.is_closing() {
+        let is_closing = |message: &RawMessage| message.peer().hub.is_closing();
+        if !self.message.as_ref().is_none_or(is_closing) {
             let _ = self.answer(STATUS_DROPPED, b"the responder dropped the request");
         }
     }
