@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidings::prelude::*;
 use tidings::{Order, TypedSender};
@@ -112,6 +112,78 @@ pub async fn requests_are_answered(sitter: Sitter) {
         matches!(&failed, Err(RequestError::Failed { text, .. }) if text == "too large"),
         "{failed:?}"
     );
+}
+
+/// Of many requests at once each waits for its own answer and its own time: those that are never
+/// answered end when they said, and the others do not wait for them.
+//= GUARANTEES.md#REQUEST-1
+//= GUARANTEES.md#DEADLINE-1
+pub async fn each_request_ends_in_its_own_time(sitter: Sitter) {
+    let (server, client, place) = pair(sitter).await;
+    let mut responder = server.raw_responder("even").await.unwrap();
+    let answering = tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        while let Ok(request) = responder.next().await {
+            match number(&request) {
+                odd if odd % 2 == 1 => unanswered.push(request),
+                even => request.reply(&(even + 1).to_le_bytes()).unwrap(),
+            }
+        }
+    });
+    let requester = client.raw_requester(&place.channel("even")).unwrap();
+    requester.request(&0u32.to_le_bytes()).timeout(SOON).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for asked in 0..64u32 {
+        let requester = requester.clone();
+        tasks.spawn(async move {
+            let timeout = if asked % 2 == 1 { WHILE / (1 + asked % 4) } else { SOON };
+            let begun = Instant::now();
+            let answer = requester.request(&asked.to_le_bytes()).timeout(timeout).await;
+            if asked % 2 == 0 {
+                assert_eq!(number(&answer.unwrap()), asked + 1);
+            } else {
+                assert!(matches!(answer, Err(RequestError::Timeout { .. })), "{answer:?}");
+                assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    answering.abort();
+}
+
+/// Requests that are dropped at any moment leave no answer behind that another one gets.
+//= GUARANTEES.md#REQUEST-1
+pub async fn scenario_18_cancelled_requests_take_nobodys_answer(sitter: Sitter) {
+    let (server, client, place) = pair(sitter).await;
+    let serve = server.raw_serve("echo", |body: Vec<u8>| async move {
+        tokio::time::sleep(Duration::from_micros(u64::from(body[0]) * 7 % 300)).await;
+        Ok::<_, String>(body)
+    });
+    let _service = serve.await.unwrap();
+    let requester = client.raw_requester(&place.channel("echo")).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8u32 {
+        let requester = requester.clone();
+        tasks.spawn(async move {
+            let mut answered = 0;
+            for round in 0..200u32 {
+                let asked = (round << 8 | task).to_le_bytes();
+                let limit = Duration::from_micros(u64::from(round * 37 + task) % 900);
+                let request = requester.request(&asked).timeout(SOON);
+                if let Ok(answer) = tokio::time::timeout(limit, request).await {
+                    assert_eq!(*answer.unwrap(), asked);
+                    answered += 1;
+                }
+            }
+            let asked = (1000 << 8 | task).to_le_bytes();
+            assert_eq!(*requester.request(&asked).timeout(SOON).await.unwrap(), asked);
+            answered
+        });
+    }
+    let answered: u32 = tasks.join_all().await.iter().sum();
+    println!("{answered} of 1600 requests were not cancelled");
 }
 
 /// Futures that are dropped in the middle of it lose and double nothing.

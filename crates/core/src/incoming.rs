@@ -18,6 +18,9 @@ pub(crate) use partial::aged;
 
 use partial::Partial;
 
+/// Messages taken, and messages settled, that are worth a frame beside data.
+const RIDE_MIN: u64 = 32;
+
 /// Where an incoming stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stand {
@@ -86,6 +89,7 @@ pub(crate) struct Incoming {
     released_bytes: u64,
     credit: u64,
     reported: (u64, u64), // credit and credit in bytes as last sent
+    unreported: u32,      // messages taken, and messages settled, since then
     waiting: u64,         // receivers that wait (rendezvous)
 }
 
@@ -114,6 +118,7 @@ impl Incoming {
             released_bytes: 0,
             credit: before,
             reported: (0, 0),
+            unreported: 0,
             waiting: 0,
         }
     }
@@ -180,8 +185,15 @@ impl Incoming {
         (self.credit, self.released_bytes.saturating_add(self.capacity_bytes))
     }
 
+    /// Whether there is enough to report that it may ride on every packet: what a conversation takes
+    /// and settles one by one is reported for several at once. A small buffer is reported at once.
+    pub fn is_worth_a_ride(&self) -> bool {
+        self.is_urgent || u64::from(self.unreported) >= RIDE_MIN.min(self.capacity / 4)
+    }
+
     pub fn reported(&mut self) {
         self.reported = self.credit();
+        self.unreported = 0;
         self.is_urgent = false;
         self.is_pending = false;
     }
@@ -397,6 +409,7 @@ impl Incoming {
         self.taken.insert(base, base + u64::from(count) - 1);
         self.released += u64::from(count);
         self.released_bytes += bytes;
+        self.unreported = self.unreported.saturating_add(count);
         self.update_credit();
         self.is_pending = true;
         let (credit, credit_bytes) = self.credit();
@@ -407,6 +420,9 @@ impl Incoming {
 
     /// The application is done with these.
     pub fn settle(&mut self, seqs: RangeInclusive<u64>) {
+        let count = (seqs.end() + 1).saturating_sub(*seqs.start());
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.unreported = self.unreported.saturating_add(count);
         self.settled.insert(*seqs.start(), *seqs.end());
         self.is_pending = true;
     }

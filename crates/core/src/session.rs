@@ -24,7 +24,8 @@ pub(crate) struct Session {
     /// Whether packets have a checksum.
     pub is_summed: bool,
     pub next_number: u64,
-    pub datagram: Option<Datagram>,
+    /// Apart, so that a session is quickly lent to those who build packets.
+    pub datagram: Option<Box<Datagram>>,
     pub pong: Option<u64>,
     pub is_ping_due: bool,
     last_sent: Time,
@@ -46,9 +47,9 @@ pub(crate) struct Datagram {
 impl Session {
     pub fn new(now: Time, established: &Established, path: Path, config: &LinkConfig) -> Self {
         let packet_max = established.packet_max;
-        let datagram = (path == Path::Datagram).then(|| Datagram {
-            recovery: Recovery::new(config.recovery, packet_max, established.window),
-            arrivals: Arrivals::default(),
+        let datagram = (path == Path::Datagram).then(|| {
+            let recovery = Recovery::new(config.recovery, packet_max, established.window);
+            Box::new(Datagram { recovery, arrivals: Arrivals::default() })
         });
         Self {
             id: established.session,

@@ -11,6 +11,7 @@ use tidings_core::{Time, Verdict};
 use tidings_store::Lsn;
 use tidings_wire::Record;
 
+use crate::clock::Clock;
 use crate::durable::Desk;
 use crate::keys::{Keys, Seen};
 use crate::message::{Ack, Again, RawMessage};
@@ -128,16 +129,19 @@ impl Channel {
         });
     }
 
-    pub fn push(&self, run: Arc<Run>) {
+    /// A run has arrived. Gives how many receivers there are.
+    pub fn push(&self, run: Arc<Run>) -> u32 {
         let mut inbox = self.inbox();
+        let receivers = inbox.receivers;
         let feed = inbox
             .feeds
             .iter_mut()
             .find(|feed| feed.stream == run.stream && Arc::ptr_eq(&feed.peer, &run.peer));
-        let Some(feed) = feed else { return };
+        let Some(feed) = feed else { return receivers };
         let end = run.count;
         feed.runs.push_back(Cursor { run, index: 0, at: 0, end, is_shared: false });
         wake(&mut inbox);
+        receivers
     }
 
     /// Takes a delivered message back if nobody has taken it.
@@ -184,7 +188,7 @@ impl Channel {
 
     /// A receiver closes with a run in its hands.
     pub fn put_back(&self, cursor: Cursor) {
-        if cursor.index >= cursor.end {
+        if cursor.is_over() {
             return;
         }
         let mut inbox = self.inbox();
@@ -226,9 +230,11 @@ impl Channel {
     }
 
     /// Something to take, each stream in its turn. `from` limits it to one node.
-    pub fn take(&self, now: Time, from: Option<&str>, waker: Option<&Waker>) -> Taken {
+    pub fn take(&self, clock: &Clock, from: Option<&str>, waker: Option<&Waker>) -> Taken {
         let mut inbox = self.inbox();
-        if let Some(again) = inbox.due(now, from) {
+        if !inbox.again.is_empty()
+            && let Some(again) = inbox.due(clock.now(), from)
+        {
             return Taken::Again(again);
         }
         let count = inbox.feeds.len();
@@ -414,6 +420,11 @@ impl Cursor {
 
     pub fn run(&self) -> &Arc<Run> {
         &self.run
+    }
+
+    /// Whether nothing is left to be taken with it.
+    pub fn is_over(&self) -> bool {
+        self.index >= self.end
     }
 
     /// Where its last message ends.

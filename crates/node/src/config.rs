@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tidings_core::{BreakerConfig, LinkConfig, RetryConfig};
 
-/// How a blocking thread waits for what its peer may bring.
+/// How a blocking thread waits for what its peer may bring, and a node's own task for answers and
+/// requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Latency {
     /// It looks without a pause: the shortest wait that there is, for a core of its own.

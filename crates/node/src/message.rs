@@ -143,9 +143,14 @@ impl RawMessage {
         self.record().and_then(|record| record.meta.reply)
     }
 
-    pub(crate) fn reply_to(&self) -> (Arc<crate::peer::Peer>, Reply) {
-        let reply = Reply { stream: self.run.stream, status: 0, seq: self.seq() };
-        (self.run.peer.clone(), reply)
+    /// The peer whose node has sent it.
+    pub(crate) fn peer(&self) -> &Arc<crate::peer::Peer> {
+        &self.run.peer
+    }
+
+    /// Whether others have come together with it, to be received after it.
+    pub(crate) fn has_followers(&self) -> bool {
+        self.index + 1 < self.run.count
     }
 
     /// It is processed: its sender may forget it. O(1).

@@ -386,7 +386,7 @@ impl Node {
     /// Asks the responder at `target`: an address with a channel, or only a channel's name for the
     /// node that this one was connected to.
     pub fn raw_request<'a>(&self, target: &str, body: &'a [u8]) -> Request<'a> {
-        Request::new(self.hub(), self.target(target), Cow::Borrowed(body))
+        Request::new(self.hub(), self.target(target).map(Arc::new), Cow::Borrowed(body))
     }
 
     /// For many requests to one responder. See [`Node::raw_request`].
@@ -398,7 +398,7 @@ impl Node {
     }
 
     pub(crate) fn request_owned(&self, target: &str, body: Vec<u8>) -> Request<'static> {
-        Request::new(self.hub(), self.target(target), Cow::Owned(body))
+        Request::new(self.hub(), self.target(target).map(Arc::new), Cow::Owned(body))
     }
 
     pub(crate) fn target(&self, target: &str) -> Result<Address, OpenError> {

@@ -71,6 +71,7 @@ pub(crate) struct State {
     thirsty: Vec<(u32, u32)>,
     io_waker: Option<Waker>,
     last_write: Time,
+    last_read: Time,
     unwritten: usize,
     burst_left: u32,
     is_transmit_planned: bool,
@@ -82,6 +83,8 @@ pub(crate) struct State {
     harvest_at: Option<Time>,
     harvest_delay: Duration,
     fresh_read: bool,
+    /// How often the driver's task looks for input before it sleeps.
+    looks_left: u32,
 }
 
 impl std::fmt::Debug for State {
@@ -149,6 +152,7 @@ impl Peer {
                 thirsty: Vec::new(),
                 io_waker: None,
                 last_write: Time(0),
+                last_read: Time(0),
                 unwritten: 0,
                 burst_left: 0,
                 is_transmit_planned: false,
@@ -159,6 +163,7 @@ impl Peer {
                 harvest_at: None,
                 harvest_delay: hub.config.link.ack_delay,
                 fresh_read: false,
+                looks_left: 0,
             }),
             reading: Mutex::new(Reading {
                 buffer: BytesMut::new(),
@@ -270,7 +275,8 @@ impl Peer {
 
     /// When `tick` is due.
     fn deadline(state: &State) -> Option<Time> {
-        earliest(state.transmit_at, earliest(state.link.deadline(), state.harvest_at))
+        let of_link = earliest(state.link.deadline(), state.replies.deadline());
+        earliest(state.transmit_at, earliest(of_link, state.harvest_at))
     }
 
     /// Wakes the ticker if something is due before it wakes by itself.
@@ -304,6 +310,7 @@ impl Peer {
         let State { link, outbox, .. } = &mut *state;
         link.tick(now, outbox);
         self.dispatch(&mut state, now, None);
+        state.replies.expire(now);
         let streams: Vec<u32> = state.feeds.keys().copied().collect();
         self.harvest(&mut state, now);
         for stream in streams {
@@ -358,6 +365,7 @@ impl Peer {
                     channel.gone(self, stream);
                 }
             }
+            state.replies.wake_all();
             state.replies.outlet.take()
         };
         drop(outlet); // takes the lock itself

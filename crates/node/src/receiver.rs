@@ -192,9 +192,8 @@ impl RawReceiver {
         mut cx: Option<&mut Context<'_>>,
     ) -> Poll<Result<RawMessage, RecvError>> {
         loop {
-            let now = self.hub.clock.now();
             let waker = cx.as_deref_mut().map(|cx| cx.waker());
-            match self.channel.take(now, from, waker) {
+            match self.channel.take(&self.hub.clock, from, waker) {
                 Taken::Cursor(mut cursor) => {
                     self.has_news = true;
                     let was_waiting = self.is_waiting;
@@ -213,7 +212,7 @@ impl RawReceiver {
                         // Its sender waits for nothing but this.
                         cursor.run().peer.report(cursor.run().stream);
                     }
-                    if from.is_none() {
+                    if from.is_none() && !cursor.is_over() {
                         self.current = Some(cursor);
                     }
                     return Poll::Ready(Ok(message));

@@ -1,110 +1,35 @@
 //! Requests and answers: a request is a message with a number, an answer a message that names it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_core::{
     Backoff, Budget, Delivery, Order, OutgoingSpec, Overflow, Reason, RefuseCode, RetryConfig, Rng,
-    Stage,
+    Time,
 };
 use tidings_transport::Address;
-use tidings_wire::{Records, Reply};
 
 use crate::error::{OpenError, RequestError, SendError};
 use crate::hub::{Hub, Purpose};
-use crate::sender::{Pending, RawSender, TIMEOUT_DEFAULT};
-use crate::timer::{Alarm, Deadline};
+use crate::sender::{RawSender, TIMEOUT_DEFAULT};
 use crate::wait;
 
+mod replies;
 mod requester;
 mod responder;
 
+use replies::News;
+pub(crate) use replies::Replies;
 pub use requester::Requester;
 pub use responder::{RawRequest, Responder, STATUS_DROPPED, STATUS_FAILED};
 
 /// Requests of one peer that may be unanswered.
 const CAPACITY: u32 = 65_536;
-
-/// The requests that a link has carried and that are not answered; part of a peer's state.
-#[derive(Debug, Default)]
-pub(crate) struct Replies {
-    streams: BTreeSet<u32>,
-    pending: BTreeMap<u64, Arc<Slot>>,
-    last_id: u64,
-    /// What we answer the peer's requests with.
-    pub outlet: Option<RawSender>,
-    /// Answers that came when nobody waited for them any more.
-    pub late: u64,
-}
-
-#[derive(Debug, Default)]
-struct Slot(Mutex<SlotInner>);
-
-#[derive(Debug, Default)]
-struct SlotInner {
-    answer: Option<(u32, Bytes)>,
-    waker: Option<Waker>,
-}
-
-impl Slot {
-    fn fill(&self, status: u32, body: Bytes) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.answer = Some((status, body));
-        if let Some(waker) = inner.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<(u32, Bytes)> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = inner.answer.take() {
-            return Poll::Ready(answer);
-        }
-        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            inner.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-}
-
-impl Replies {
-    pub fn expect(&mut self, stream: u32) {
-        self.streams.insert(stream);
-    }
-
-    pub fn is_stream(&self, stream: u32) -> bool {
-        self.streams.contains(&stream)
-    }
-
-    /// Answers that have arrived.
-    pub fn answer(&mut self, bytes: &Bytes) {
-        for record in Records::new(bytes) {
-            let Some(reply) = record.meta.reply else { continue };
-            let body = bytes.slice(record.body_at..record.body_at + record.body.len());
-            match self.pending.remove(&reply.seq) {
-                Some(slot) => slot.fill(reply.status, body),
-                None => self.late += 1,
-            }
-        }
-    }
-
-    fn register(&mut self) -> (u64, Arc<Slot>) {
-        self.last_id += 1;
-        let slot = Arc::new(Slot::default());
-        self.pending.insert(self.last_id, slot.clone());
-        (self.last_id, slot)
-    }
-
-    /// The peer lives a new life: it will not answer what its earlier life was asked.
-    pub fn fail_all(&mut self) {
-        self.streams.clear();
-    }
-}
 
 /// The sender of requests to one responder, kept for the next request.
 pub(crate) fn requester(hub: &Arc<Hub>, address: &Address) -> Result<RawSender, OpenError> {
@@ -174,7 +99,7 @@ pub(crate) fn publisher(hub: &Arc<Hub>, address: &str) -> Result<RawSender, Open
 #[must_use = "a request does nothing before it is awaited or waited for"]
 pub struct Request<'a> {
     hub: Arc<Hub>,
-    address: Result<Address, OpenError>,
+    address: Result<Arc<Address>, OpenError>,
     body: std::borrow::Cow<'a, [u8]>,
     timeout: Duration,
     retry: RetryConfig,
@@ -182,22 +107,21 @@ pub struct Request<'a> {
     backoff: Backoff,
     prepared: Option<RawSender>,
     state: Asking,
-    alarm: Alarm,
-    since: Option<Instant>,
+    since: Option<Time>,
 }
 
 #[derive(Debug)]
 enum Asking {
     Start,
-    Waiting { tx: RawSender, id: u64, slot: Arc<Slot>, pending: Pending },
-    Backoff { until: Instant },
+    Waiting { tx: RawSender, id: u64 },
+    Backoff { until: Time },
     Done,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn new(
         hub: &Arc<Hub>,
-        address: Result<Address, OpenError>,
+        address: Result<Arc<Address>, OpenError>,
         body: std::borrow::Cow<'a, [u8]>,
     ) -> Self {
         let retry = RetryConfig { attempts_max: 1, ..RetryConfig::default() };
@@ -211,7 +135,6 @@ impl<'a> Request<'a> {
             backoff: Backoff::new(retry),
             prepared: None,
             state: Asking::Start,
-            alarm: Alarm::default(),
             since: None,
         }
     }
@@ -233,7 +156,7 @@ impl<'a> Request<'a> {
     }
 
     fn destination(&self) -> String {
-        self.address.as_ref().map_or_else(|_| String::new(), Address::endpoint)
+        self.address.as_ref().map_or_else(|_| String::new(), |address| address.endpoint())
     }
 
     /// The sender that carries the request.
@@ -247,8 +170,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn start(&mut self) -> Result<(), RequestError> {
-        let tx = match self.prepared.clone().filter(|tx| tx.refusal().is_none()) {
+    fn start(&mut self, waker: &Waker) -> Result<(), RequestError> {
+        let tx = match self.prepared.take().filter(|tx| tx.refusal().is_none()) {
             Some(tx) => tx,
             None => self.prepare()?,
         };
@@ -256,21 +179,15 @@ impl<'a> Request<'a> {
             let (destination, retry_after) = (tx.peer().place.clone(), rejected.retry_after);
             return Err(SendError::CircuitOpen { destination, retry_after }.into());
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let left = self.timeout.saturating_sub(since.elapsed());
-        let (id, slot) = tx.peer().lock().replies.register();
-        let reply = Reply { stream: 0, status: 0, seq: id };
-        let sent =
-            tx.send(&self.body).reply(reply).timeout(left).until(Stage::Processed).offer_now();
-        match sent {
-            Ok(pending) => {
-                self.state = Asking::Waiting { tx: tx.clone(), id, slot, pending };
+        let now = self.hub.clock.now();
+        let since = *self.since.get_or_insert(now);
+        let deadline = (self.timeout != Duration::MAX).then(|| since.after(self.timeout));
+        match tx.ask(now, &self.body, deadline, waker) {
+            Ok(id) => {
+                self.state = Asking::Waiting { tx, id };
                 Ok(())
             }
-            Err(error) => {
-                tx.peer().lock().replies.pending.remove(&id);
-                Err(self.translate(&tx, error))
-            }
+            Err(error) => Err(self.translate(&tx, error)),
         }
     }
 
@@ -297,40 +214,24 @@ impl<'a> Request<'a> {
         RequestError::Timeout { destination: self.destination(), is_connected }
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<RawReply, RequestError>> {
-        let Asking::Waiting { tx, slot, pending, .. } = &mut self.state else {
-            return Poll::Pending;
-        };
-        if let Poll::Ready((status, body)) = slot.poll(cx) {
-            return Poll::Ready(match status {
-                0 => Ok(RawReply { body }),
-                status => {
-                    let text = String::from_utf8_lossy(&body).into_owned();
-                    Err(RequestError::Failed { status, text })
-                }
-            });
-        }
-        let tx = tx.clone();
-        match Pin::new(pending).poll(cx) {
-            // Processed: the answer is on its way, or was lost with the responder's process.
-            Poll::Ready(Ok(_)) | Poll::Pending => {
-                tx.register(cx.waker());
-                let Asking::Waiting { slot, .. } = &mut self.state else { return Poll::Pending };
-                // The answer may have come with the news.
-                match slot.poll(cx) {
-                    Poll::Ready((0, body)) => Poll::Ready(Ok(RawReply { body })),
-                    Poll::Ready((status, body)) => {
-                        let text = String::from_utf8_lossy(&body).into_owned();
-                        Poll::Ready(Err(RequestError::Failed { status, text }))
-                    }
-                    Poll::Pending if self.hub.is_closing() => {
-                        Poll::Ready(Err(SendError::Closed.into()))
-                    }
-                    Poll::Pending => Poll::Pending,
-                }
+    fn poll_answer(&mut self, waker: &Waker) -> Poll<Result<RawReply, RequestError>> {
+        let Asking::Waiting { tx, id } = &self.state else { return Poll::Pending };
+        let news = tx.peer().lock().replies.poll(*id, waker);
+        Poll::Ready(match news {
+            Poll::Ready(News::Answered(0, body)) => {
+                self.hub.called(&tx.peer().place, true);
+                self.state = Asking::Done; // nothing is left to be forgotten
+                Ok(RawReply { body })
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.translate(&tx, error))),
-        }
+            Poll::Ready(News::Answered(status, body)) => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                Err(RequestError::Failed { status, text })
+            }
+            Poll::Ready(News::Ended(outcome)) => Err(self.translate(tx, tx.failure(outcome))),
+            Poll::Ready(News::Late) => Err(self.timed_out()),
+            Poll::Pending if self.hub.is_closing() => Err(SendError::Closed.into()),
+            Poll::Pending => return Poll::Pending,
+        })
     }
 
     /// An attempt has ended in an error: another one, or is that all?
@@ -346,13 +247,17 @@ impl<'a> Request<'a> {
         let hub = &self.hub;
         let rng = self.rng.get_or_insert_with(|| Rng::new(hub.random()));
         match self.backoff.failed(rng) {
-            Some(wait) if self.since.is_none_or(|since| since.elapsed() + wait < self.timeout) => {
+            Some(wait) if self.elapsed() + wait < self.timeout => {
                 self.leave();
-                self.state = Asking::Backoff { until: Instant::now() + wait };
+                self.state = Asking::Backoff { until: self.hub.clock.now().after(wait) };
                 Ok(())
             }
             _ => Err(error),
         }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| self.hub.clock.now().since(since))
     }
 
     fn report(&self, is_success: bool, error: &RequestError) {
@@ -365,7 +270,7 @@ impl<'a> Request<'a> {
 
     fn leave(&mut self) {
         if let Asking::Waiting { tx, id, .. } = std::mem::replace(&mut self.state, Asking::Done) {
-            tx.peer().lock().replies.pending.remove(&id);
+            tx.peer().lock().replies.forget(id);
         }
     }
 
@@ -396,42 +301,20 @@ impl Future for Request<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        this.since.get_or_insert_with(Instant::now);
         loop {
             match &this.state {
-                Asking::Start => {
-                    if let Err(error) = this.start() {
-                        this.again(error)?;
-                    }
-                }
-                Asking::Waiting { .. } => match this.poll_answer(cx) {
-                    Poll::Ready(Ok(reply)) => {
-                        this.leave();
-                        this.hub.called(&this.destination(), true);
-                        return Poll::Ready(Ok(reply));
-                    }
-                    Poll::Ready(Err(error)) => {
-                        this.again(error)?;
-                    }
-                    Poll::Pending => {
-                        let since = this.since.unwrap_or_else(Instant::now);
-                        let deadline = since.checked_add(this.timeout);
-                        let Some(deadline) = deadline else { return Poll::Pending };
-                        let hub = this.hub.clone();
-                        if this.alarm.is_over(&hub, Deadline::at(deadline), cx) {
-                            let error = this.timed_out();
-                            this.report(false, &error);
-                            this.leave();
-                            return Poll::Ready(Err(error));
-                        }
-                        return Poll::Pending;
-                    }
+                Asking::Start => match this.start(cx.waker()) {
+                    Ok(()) => return Poll::Pending, // its waker is known
+                    Err(error) => this.again(error)?,
+                },
+                Asking::Waiting { .. } => match this.poll_answer(cx.waker()) {
+                    Poll::Ready(Err(error)) => this.again(error)?,
+                    answered => return answered,
                 },
                 Asking::Backoff { until } => {
                     let until = *until;
-                    if Instant::now() < until {
-                        let at = this.hub.clock.now().after(until - Instant::now());
-                        this.hub.wake_at(at, cx.waker().clone());
+                    if this.hub.clock.now() < until {
+                        this.hub.wake_at(until, cx.waker().clone());
                         return Poll::Pending;
                     }
                     this.state = Asking::Start;
@@ -475,7 +358,7 @@ impl std::ops::Deref for RawReply {
 pub(crate) struct Budgets(BTreeMap<String, Budget>);
 
 impl Budgets {
-    pub fn try_retry(&mut self, destination: &str, percent: u32, now: tidings_core::Time) -> bool {
+    pub fn try_retry(&mut self, destination: &str, percent: u32, now: Time) -> bool {
         let budget = self.0.entry(destination.to_owned()).or_insert_with(|| Budget::new(percent));
         budget.attempted();
         budget.try_retry(now)

@@ -14,6 +14,7 @@ use crate::hub::Hub;
 use crate::peer::{Peer, State};
 use crate::timer::Alarm;
 
+mod ask;
 mod enqueue;
 mod loan;
 mod many;
@@ -72,7 +73,6 @@ impl RawSender {
             loan: None,
             key: &[],
             headers: Vec::new(),
-            reply: None,
             priority: 0,
             timeout: self.shared.timeout,
             is_patient: self.shared.timeout.is_none(),
@@ -216,7 +216,6 @@ pub struct Send<'a> {
     loan: Option<tidings_core::Loan>,
     key: &'a [u8],
     headers: Vec<u8>,
-    reply: Option<tidings_wire::Reply>,
     priority: u8,
     timeout: Option<Duration>,
     is_patient: bool,
@@ -276,11 +275,6 @@ impl<'a> Send<'a> {
         self
     }
 
-    pub(crate) fn reply(mut self, reply: tidings_wire::Reply) -> Self {
-        self.reply = Some(reply);
-        self
-    }
-
     /// Waits only until the message is accepted; its stage is then the [`Pending`]'s business.
     pub fn enqueue(self) -> Enqueue<'a> {
         Enqueue::new(self)
@@ -331,7 +325,7 @@ impl<'a> Send<'a> {
             body: self.body,
             key: self.key,
             headers: &self.headers,
-            reply: self.reply,
+            reply: None,
             priority: self.priority,
             deadline,
             until: self.until,

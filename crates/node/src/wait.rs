@@ -42,7 +42,7 @@ impl StdWake for Parker {
         }
         if self.is_polling.load(Ordering::SeqCst) {
             self.wake.ring();
-        } else {
+        } else if !self.is_own() {
             self.thread.unpark();
         }
     }
@@ -56,6 +56,14 @@ impl Parker {
             is_polling: AtomicBool::new(false),
             wake: Wake::new()?,
         })
+    }
+
+    /// Whether it is the calling thread's, which then does not sleep and looks before it does.
+    fn is_own(self: &Arc<Self>) -> bool {
+        PARKER.try_with(|own| {
+            let own = own.try_borrow();
+            own.is_ok_and(|own| own.as_ref().is_some_and(|own| Arc::ptr_eq(own, self)))
+        }) == Ok(true)
     }
 
     pub fn is_woken(&self) -> bool {

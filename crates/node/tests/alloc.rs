@@ -155,3 +155,44 @@ fn ping_pong(sitter: Sitter) -> f64 {
     drop((near, far));
     (asked + echoed) as f64 / (2 * ROUNDS) as f64
 }
+
+/// A request and its answer, of which the peer's memory has a place that is used again.
+#[test]
+fn a_request_and_its_answer_allocate_nothing() {
+    within_a_minute("requests", || {
+        for sitter in [Sitter::Tcp, Sitter::Unix, Sitter::Shm] {
+            let shares: Vec<f64> = (0..3).map(|_| requests(sitter)).collect();
+            let least = shares.iter().copied().fold(f64::MAX, f64::min);
+            assert!(least < SHARE_MAX, "{sitter:?}: {shares:?} a request");
+        }
+    });
+}
+
+/// Allocations a request, of both ends.
+fn requests(sitter: Sitter) -> f64 {
+    const ROUNDS: usize = 5000;
+    let place = sitter.place();
+    let server = Node::bind(place.address()).wait().unwrap();
+    let mut responder = server.raw_responder("x").wait().unwrap();
+    let client = Node::builder().start().wait().unwrap();
+    let requester = client.raw_requester(&place.channel("x")).unwrap();
+    let (done, is_done) = channel();
+    let answering = std::thread::spawn(move || {
+        let mut answer = || {
+            let request = responder.next_wait(Some(SOON)).unwrap();
+            request.reply(&[8; 64]).unwrap();
+        };
+        (0..1000).for_each(|_| answer());
+        let info = measure(|| (0..ROUNDS).for_each(|_| answer()));
+        is_done.recv().unwrap();
+        info.count_total
+    });
+    let ask = || assert_eq!(requester.request(&[7; 64]).timeout(SOON).wait().unwrap().len(), 64);
+    (0..1000).for_each(|_| ask());
+    let asked = measure(|| (0..ROUNDS).for_each(|_| ask())).count_total;
+    done.send(()).unwrap();
+    let answered = answering.join().unwrap();
+    println!("{sitter:?}: {asked} allocations for {ROUNDS} requests, {answered} for the answers");
+    drop((server, client));
+    (asked + answered) as f64 / (2 * ROUNDS) as f64
+}

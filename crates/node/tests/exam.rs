@@ -127,6 +127,8 @@ for {
     many_tasks_share_a_link,
     messages_arrive_in_order,
     requests_are_answered,
+    each_request_ends_in_its_own_time,
+    scenario_18_cancelled_requests_take_nobodys_answer,
     scenario_18_cancelled_futures_lose_and_double_nothing,
     waiting_inside_a_runtime_is_refused,
 });

@@ -101,6 +101,12 @@ pub trait Connection: Send + Sync + Debug + 'static {
     /// a datagram connection is the same notice as in `try_send`.
     fn try_recv(&self, into: &mut BytesMut, max: usize) -> io::Result<Received>;
 
+    /// A look that is cheaper than `try_recv`, for who looks again and again: false if nothing is there
+    /// now. True says little: where a look is not cheaper, it is always true.
+    fn may_recv(&self) -> bool {
+        true
+    }
+
     /// Like `try_recv`, but pending instead of `WouldBlock`; always pending while parked.
     ///
     /// The notice that a datagram peer is not there does not wake a task that is pending here: the

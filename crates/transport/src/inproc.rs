@@ -1,5 +1,5 @@
-//! Connections between the parts of one process, by name. For now each is a pair of Unix sockets;
-//! it does not hand packets over directly.
+//! Connections between the parts of one process, by name. Each is a pair of rings in memory that
+//! both ends have from the start; a pair of sockets is their doorbell, as it is between processes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,15 +10,15 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use socket2::SockRef;
 
 use crate::{
     address::Address,
     connection::{Connection, Listener, closed_here},
     error::{BindError, ConnectError},
     options::Options,
+    shm::RingConnection,
     socket::lock,
-    stream::StreamConnection,
+    sys::{Mapping, Side},
 };
 
 /// Who listens in this process. A listener takes its name out when it closes.
@@ -33,15 +33,13 @@ pub(crate) fn connect(address: &Address, name: &str) -> Result<Arc<dyn Connectio
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (near, far) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed(error.into()))?;
-    if let Some(bytes) = door.send_buffer_bytes {
-        for end in [&near, &far] {
-            SockRef::from(end).set_send_buffer_size(bytes).map_err(failed)?;
-        }
-    }
-    if !door.offer(far) {
+    let memory = RingConnection::memory_within().map_err(failed)?;
+    let near = RingConnection::within(near, address.endpoint(), &memory, Side::Maker);
+    let near = near.map_err(failed)?;
+    if !door.offer((far, memory)) {
         return Err(refused());
     }
-    StreamConnection::open_within(near, address.endpoint()).map_err(failed)
+    Ok(Arc::new(near))
 }
 
 /// Takes the name.
@@ -57,7 +55,6 @@ pub(crate) fn bind(
     let door = Arc::new(Door {
         queue: Mutex::new(Queue { waiting: VecDeque::new(), acceptor: None, is_open: true }),
         waiting_max: options.unauthenticated_max.max(1),
-        send_buffer_bytes: options.send_buffer_bytes,
     });
     listeners.insert(name.to_owned(), Arc::downgrade(&door));
     Ok(Arc::new(InprocListener { name: name.to_owned(), door, local: address.clone() }))
@@ -76,19 +73,19 @@ struct InprocListener {
 struct Door {
     queue: Mutex<Queue>,
     waiting_max: usize,
-    send_buffer_bytes: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<OwnedFd>,
+    /// Far ends, each with what it shares with its near end.
+    waiting: VecDeque<(OwnedFd, Arc<Mapping>)>,
     acceptor: Option<Waker>,
     is_open: bool,
 }
 
 impl Door {
     /// Whether there was room.
-    fn offer(&self, end: OwnedFd) -> bool {
+    fn offer(&self, end: (OwnedFd, Arc<Mapping>)) -> bool {
         let mut queue = lock(&self.queue);
         if !queue.is_open || queue.waiting.len() >= self.waiting_max {
             return false;
@@ -109,12 +106,14 @@ impl Listener for InprocListener {
         if !queue.is_open {
             return Poll::Ready(Err(closed_here()));
         }
-        let Some(end) = queue.waiting.pop_front() else {
+        let Some((socket, memory)) = queue.waiting.pop_front() else {
             queue.acceptor = Some(cx.waker().clone());
             return Poll::Pending;
         };
         drop(queue);
-        Poll::Ready(StreamConnection::open_within(end, self.local.endpoint()))
+        let endpoint = self.local.endpoint();
+        let far = RingConnection::within(socket, endpoint, &memory, Side::Guest)?;
+        Poll::Ready(Ok(Arc::new(far)))
     }
 
     fn local(&self) -> Address {
@@ -168,6 +167,18 @@ mod tests {
         let error = connect(&address(name), name).unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
         assert!(!lock(&LISTENERS).contains_key(name), "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn both_ends_are_memory_before_the_first_byte() {
+        let (name, options) = ("inproc-memory", Options::default());
+        let listener = bind(&address(name), name, &options).unwrap();
+        let near = connect(&address(name), name).unwrap();
+        let far = std::future::poll_fn(|cx| listener.poll_accept(cx)).await.unwrap();
+        assert!(near.is_memory() && far.is_memory());
+        assert!(!near.may_recv() && !far.may_recv());
+        near.try_send(&[[io::IoSlice::new(b"a"), io::IoSlice::new(b"b")]]).unwrap();
+        assert!(far.may_recv() && !near.may_recv());
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ pub struct Options {
     /// [`Shape`](crate::Shape) tells what came of it. Default 4 MiB. More of it allows a larger
     /// window and costs kernel memory while data waits.
     pub receive_buffer_bytes: usize,
-    /// The send buffer asked of the kernel for stream sockets (tcp, unix, inproc). Default `None`:
+    /// The send buffer asked of the kernel for stream sockets (tcp, unix). Default `None`:
     /// the kernel's own choice, which grows by need for TCP. More of it hides a slow peer longer.
     pub send_buffer_bytes: Option<usize>,
     /// Whether a `unix` connection, and a `tcp` one within this host and user, moves to shared memory

@@ -1,5 +1,6 @@
 //! Shared memory: a ring of bytes each way in memory that two processes map, set up and watched
-//! over a Unix socket. Who listens and connects is the Unix socket's affair.
+//! over a Unix socket. Who listens and connects is the Unix socket's affair. `inproc` has the same
+//! between two ends of one process, without the greeting.
 //!
 //! The one who connects makes the memory (a memfd, without a name anywhere) and hands its descriptor
 //! over with a [`Greeting`]. From then on the socket carries no data: its bytes are a *doorbell*,
@@ -10,6 +11,7 @@ mod ends;
 mod greeting;
 mod plain_socket;
 mod tasks;
+mod within;
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -47,8 +49,9 @@ use tasks::Tasks;
 
 /// Room in the ring of each direction. More of it than the processors' caches hold is slower.
 const LANE_LEN: usize = 1 << 20;
-/// So many looks in vain are made at the ring alone before the socket is asked if the peer lives.
-const LOOKS_MAX: u32 = 64;
+/// So many looks in vain are made at the ring alone before the socket is asked if the peer lives: a
+/// look takes some nanoseconds, to ask several hundred.
+const LOOKS_MAX: u32 = 2048;
 /// So many bells in a row are answered in one poll; a peer may ring without a reason.
 const BELLS_MAX: u32 = 16;
 /// A thread that shares its connection with a task, or waits to write beside one that waits to read,
@@ -272,7 +275,9 @@ impl RingConnection {
 
     /// Now and then, for those who look at the ring alone: whether the peer is still there.
     fn look_round(&self) {
-        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        // Two that count at once may count one look: cheaper than to make them wait for each other.
+        let looks = self.looks.load(Ordering::Relaxed);
+        self.looks.store(looks.wrapping_add(1), Ordering::Relaxed);
         if looks.is_multiple_of(LOOKS_MAX) && self.hear() && !self.socket.is_parked() {
             self.both.wake_by_ref(); // it may have rung for a task
         }
@@ -336,48 +341,6 @@ impl RingConnection {
     }
 }
 
-impl RingConnection {
-    /// As `poll_ring`, where the socket carries the data. Whoever polls also sends on what was
-    /// accepted for the ring.
-    fn poll_plain<T>(
-        &self,
-        plain: &PlainSocket,
-        direction: Direction,
-        attempt: impl FnMut() -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        let mut both = Context::from_waker(&self.both);
-        if direction == Direction::Read && plain.has_backlog() {
-            let _ = self.socket.poll_io(&mut both, Direction::Write, || plain.flush(&self.socket));
-        }
-        self.socket.poll_io(&mut both, direction, attempt)
-    }
-
-    /// As `wait`, where the socket carries the data.
-    fn wait_plain(
-        &self,
-        plain: &PlainSocket,
-        want: Want,
-        wake: &Wake,
-        deadline: Option<Instant>,
-    ) -> io::Result<Ready> {
-        loop {
-            let has_backlog = plain.has_backlog();
-            let wanted = Want { write: want.write || has_backlog, ..want };
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let mut ready = self.socket.wait(wanted, wake, left)?;
-            if has_backlog && ready.write {
-                // An error is found by whoever sends or receives next.
-                let _ = plain.flush(&self.socket);
-                ready.write = want.write && !plain.has_backlog();
-                if ready == Ready::default() && left != Some(Duration::ZERO) {
-                    continue;
-                }
-            }
-            return Ok(ready);
-        }
-    }
-}
-
 fn unless_blocked<T>(attempt: io::Result<T>) -> Option<io::Result<T>> {
     match attempt {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
@@ -417,6 +380,15 @@ impl Connection for RingConnection {
         max: usize,
     ) -> Poll<io::Result<Received>> {
         self.poll_ring(cx, Direction::Read, || self.try_read(into, max))
+    }
+
+    fn may_recv(&self) -> bool {
+        let Some(ends) = self.ends.get() else { return true };
+        if ends.has_bytes() || self.is_over.load(Ordering::Acquire) || self.plain.get().is_some() {
+            return true;
+        }
+        self.look_round();
+        false
     }
 
     fn is_memory(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The stream half of tcp, unix and inproc: bytes over one connected stream socket. Opens nothing.
+//! The stream half of tcp and unix: bytes over one connected stream socket. Opens nothing.
 
 use std::{
     io::{self, IoSlice},
@@ -29,18 +29,12 @@ const SLICES_MAX: usize = 1024;
 pub(crate) struct StreamConnection {
     socket: Socket,
     peer: String,
-    is_memory: bool,
 }
 
 impl StreamConnection {
     /// Takes a connected, non-blocking stream socket; registers it if a runtime is at hand.
     pub(crate) fn open(fd: OwnedFd, peer: String) -> io::Result<Arc<dyn Connection>> {
-        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer, is_memory: false }))
-    }
-
-    /// As `open`, for a socket whose other end is in this process.
-    pub(crate) fn open_within(fd: OwnedFd, peer: String) -> io::Result<Arc<dyn Connection>> {
-        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer, is_memory: true }))
+        Ok(Arc::new(Self { socket: Socket::new(fd)?, peer }))
     }
 }
 
@@ -83,10 +77,6 @@ impl Connection for StreamConnection {
         max: usize,
     ) -> Poll<io::Result<Received>> {
         self.socket.poll_io(cx, Direction::Read, || self.try_recv(into, max))
-    }
-
-    fn is_memory(&self) -> bool {
-        self.is_memory
     }
 
     fn unpark(&self) -> io::Result<()> {

@@ -121,3 +121,31 @@ fn what_is_wanted_back_before_it_comes_is_withdrawn_when_it_comes() {
     assert_eq!(out.outputs.last(), Some(&Output::Withdraw { stream: 1, seq: 2 }));
     assert_eq!(incoming.retained(), 0);
 }
+
+#[test]
+fn what_is_settled_one_by_one_is_reported_for_several_and_a_small_buffer_at_once() {
+    let settle_one = |incoming: &mut Incoming, seq| {
+        receive(incoming, seq, 1).unwrap();
+        incoming.take(seq, 1, 16);
+        incoming.settle(seq..=seq);
+    };
+    for (capacity, rides_after) in [(1024, 16), (64, 8), (4, 1), (1, 1)] {
+        let mut incoming = incoming(1, 1);
+        incoming.accept(capacity, 1 << 16);
+        incoming.reported();
+        let worth = (1..).find(|seq| {
+            settle_one(&mut incoming, *seq);
+            incoming.is_worth_a_ride()
+        });
+        assert_eq!(worth, Some(rides_after), "capacity {capacity}");
+        assert!(incoming.is_pending, "and if nothing follows, it is reported when it is due");
+        incoming.reported();
+        assert!(capacity < 4 || !incoming.is_worth_a_ride());
+    }
+    let mut incoming = incoming(1, 1);
+    incoming.accept(1024, 1 << 16);
+    incoming.reported();
+    receive(&mut incoming, 1, 1).unwrap();
+    incoming.judge(1, Verdict::Refused, String::new());
+    assert!(incoming.is_worth_a_ride(), "what is urgent does not wait for more");
+}

@@ -99,7 +99,7 @@ impl Link {
                 writer.push(&Frame::Pong { stamp });
             }
             self.put_control(&mut writer, session.packet_max, &mut cargo);
-            self.put_progress(&mut writer, session.packet_max, &mut cargo);
+            self.put_progress(now, &mut writer, session.packet_max, &mut cargo);
             tail = self.put_data(now, &mut writer, session.packet_max, &mut cargo);
         }
         let is_eliciting = writer.len() > acks_len || tail.is_some();
@@ -232,22 +232,32 @@ impl Link {
 
     fn put_progress(
         &mut self,
+        now: Time,
         writer: &mut PacketWriter<'_>,
         packet_max: usize,
         cargo: &mut Cargo,
     ) {
         let is_riding = !writer.is_empty() || !self.ready.is_empty();
-        if !self.is_urgent && !is_riding {
+        let is_due = self.is_urgent || self.progress_at.is_some_and(|at| at <= now);
+        if !is_due && !is_riding {
             return;
         }
-        while writer.len() + CONTROL_ROOM <= packet_max {
-            let Some(stream) = self.pending.pop() else { break };
-            let Some(incoming) = self.incoming.get_mut(&stream) else { continue };
-            if incoming.stand == Stand::Accepted && (incoming.is_pending || incoming.is_urgent) {
+        let mut at = self.pending.len();
+        while at > 0 && writer.len() + CONTROL_ROOM <= packet_max {
+            at -= 1;
+            let stream = self.pending[at];
+            let incoming = self.incoming.get_mut(&stream).filter(|incoming| {
+                incoming.stand == Stand::Accepted && (incoming.is_pending || incoming.is_urgent)
+            });
+            if let Some(incoming) = incoming {
+                if !is_due && !incoming.is_worth_a_ride() {
+                    continue; // when it is due, or with more of it
+                }
                 put_progress_of(stream, incoming, &mut self.scratch, writer);
                 incoming.reported();
                 cargo.note(Control::Progress(stream));
             }
+            self.pending.swap_remove(at);
         }
         if self.pending.is_empty() {
             self.is_urgent = false;

@@ -30,8 +30,8 @@ impl Link {
             return self.closed(&packet, out);
         }
         session.heard(now);
-        let is_eliciting = packet.frames().any(|frame| !matches!(frame, Frame::Ack { .. }));
         if let Some(datagram) = &mut session.datagram {
+            let is_eliciting = packet.frames().any(|frame| !matches!(frame, Frame::Ack { .. }));
             let delay = self.config.ack_delay;
             if !datagram.arrivals.note(now, packet.header.number, is_eliciting, delay) {
                 datagram.arrivals.due_at = Some(now);

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,9 +32,10 @@ impl Peer {
             if state.outbox.outputs.is_empty() {
                 state.outbox.clear();
                 state.outbox.outputs = outputs; // its memory
-                return;
+                break;
             }
         }
+        state.replies.tell_ended();
     }
 
     fn carry_out(&self, state: &mut State, now: Time, packet: Option<&Bytes>, output: Output) {
@@ -74,7 +76,12 @@ impl Peer {
             }
             Output::Ended { stream, ticket, outcome } => {
                 if let Some(outlet) = state.outlets.get(&stream) {
-                    outlet.ended(ticket, outcome);
+                    if outlet.spec.purpose == Purpose::Request.code() {
+                        outlet.failed.fetch_add(1, Ordering::Relaxed);
+                        state.replies.end(stream, ticket, outcome);
+                    } else {
+                        outlet.ended(ticket, outcome);
+                    }
                 }
             }
             Output::Closed { stream } => {
@@ -111,14 +118,15 @@ impl Peer {
             state.link.settle(now, stream, base..=base + u64::from(count) - 1);
             return;
         }
-        let Some(me) = self.me.upgrade() else { return };
-        let Some(feed) = state.feeds.get_mut(&stream) else { return };
-        let Some(channel) = feed.channel.clone() else { return };
+        let State { feeds, identity, peer_state, harvest_at, harvest_delay, .. } = state;
+        let Some(feed) = feeds.get_mut(&stream) else { return };
+        let Some(channel) = &feed.channel else { return };
         if let Some(desk) = &channel.desk {
-            let node = state.identity.as_ref().map_or(0, |identity| identity.node);
-            let life = u128::from(state.peer_state) << 32;
+            let Some(me) = self.me.upgrade() else { return };
+            let node = identity.as_ref().map_or(0, |identity| identity.node);
+            let life = u128::from(*peer_state) << 32;
             let key = StreamKey { node, stream: life | u128::from(stream) };
-            let from = state.identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
+            let from = identity.as_ref().map_or_else(String::new, |peer| peer.name.clone());
             let (base, count, attempt) = (run.1, run.2, run.3);
             let (peer, at) = (me, now);
             let rejected = Vec::new();
@@ -137,24 +145,26 @@ impl Peer {
             return;
         }
         let mut spare = feed.spare.pop();
-        let renewed = spare.as_mut().and_then(Arc::get_mut).map(|spare| {
-            spare.renew((run.1, run.2, run.3), bytes.clone(), now, is_awaited);
-        });
-        let run = match spare {
-            Some(spare) if renewed.is_some() => spare,
-            _ => {
+        let renewed = match spare.as_mut().and_then(Arc::get_mut) {
+            Some(unused) => {
+                unused.renew((run.1, run.2, run.3), bytes, now, is_awaited);
+                spare
+            }
+            None => self.me.upgrade().map(|me| {
                 let hints = (is_awaited, feed.is_rendezvous, feed.is_exact);
                 Arc::new(Run::new((me, channel.clone()), run, bytes, now, hints))
-            }
+            }),
         };
+        let Some(run) = renewed else { return };
         let outstanding = Outstanding { run: run.clone(), taken: 0, taken_bytes: 0, settled: 0 };
         feed.runs.push_back(outstanding);
-        if state.harvest_at.is_none() {
-            state.harvest_delay = self.hub.config.link.ack_delay;
-            state.harvest_at = Some(now.after(state.harvest_delay));
+        if harvest_at.is_none() {
+            *harvest_delay = self.hub.config.link.ack_delay;
+            *harvest_at = Some(now.after(*harvest_delay));
         }
-        channel.push(run);
-        if channel.config.purpose == Purpose::Request && channel.receivers() == 0 {
+        let receivers = channel.push(run);
+        if channel.config.purpose == Purpose::Request && receivers == 0 {
+            let channel = channel.clone();
             self.hub.runtime.spawn(async move { channel.turn_away() });
         }
     }
@@ -222,6 +232,9 @@ impl Peer {
         let (mut any, mut left) = (false, false);
         let State { feeds, link, .. } = &mut *state;
         for (stream, feed) in feeds.iter_mut() {
+            // Who asks waits for the answer, not for word that the question was dealt with.
+            let purpose = feed.channel.as_ref().map(|channel| channel.config.purpose);
+            let is_question = purpose == Some(Purpose::Request);
             for outstanding in &mut feed.runs {
                 let (taken, taken_bytes) = outstanding.run.taken();
                 if taken == 0 {
@@ -229,7 +242,7 @@ impl Peer {
                 }
                 let before = outstanding.settled;
                 any |= outstanding.harvest(*stream, taken, taken_bytes, link, now);
-                if outstanding.run.is_awaited && outstanding.settled > before {
+                if outstanding.run.is_awaited && !is_question && outstanding.settled > before {
                     link.hurry(*stream);
                 }
             }
@@ -361,7 +374,7 @@ impl Outstanding {
         }
         let is_let_go = Arc::strong_count(&self.run) == 1;
         // Who let go of it last may have settled something since we looked.
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        std::sync::atomic::fence(Ordering::Acquire);
         is_let_go && self.run.settled() == self.settled
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Reading {
 
 /// Buffers that are kept for reuse.
 const SPARE_MAX: usize = 8;
+/// A new buffer has room for a good many small packets before another one is looked for.
+const FRESH_MIN: usize = 32 * 1024;
 /// With less room than this left, a read goes into another buffer.
 const ROOM_MIN: usize = 16 * 1024;
 
@@ -40,7 +42,7 @@ impl Reading {
         let free = self.spare.iter_mut().position(|spare| spare.try_reclaim(wanted));
         let mut fresh = match free {
             Some(at) => self.spare.swap_remove(at),
-            None => BytesMut::with_capacity(wanted.max(self.max)),
+            None => BytesMut::with_capacity(wanted.max(self.max).max(FRESH_MIN)),
         };
         fresh.extend_from_slice(&self.buffer);
         self.buffer.clear();
@@ -120,7 +122,7 @@ impl Peer {
         state.refusals = 0;
         self.process(&mut reading, &mut state, now, connection.shape(), received.stride);
         self.transmit(&mut state, now);
-        state.has_heard = true;
+        (state.has_heard, state.last_read) = (true, now);
         if state.connection.is_none() { Read::Over } else { Read::Some { is_full } }
     }
 

@@ -1,6 +1,8 @@
 //! Whose turn it is: the driver's task or a blocking thread that does the peer's input and output
 //! while it waits for something from it.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
@@ -17,8 +19,14 @@ use crate::wait::NAP;
 /// A blocking thread looks this long for an answer before it sleeps, because to sleep and be woken
 /// costs about as much; and only while that has paid lately.
 const SPIN_FOR: Duration = Duration::from_micros(20);
+/// So many looks at memory cost a few times as much as one at the clock.
+const CHEAP_LOOKS: u32 = 64;
 /// After so many looks in vain in a row, most waits begin with sleep.
 pub(super) const SPIN_MISSES_MAX: u32 = 8;
+/// A driver's task that expects an answer or a request looks this often for it before it lets its thread
+/// sleep: twice as long as to sleep and be woken, so that an end which looks can meet one that had to be
+/// woken. Whoever else has work has his turn after each look.
+const LOOKS: u32 = 128;
 /// A blocking thread that was here this recently will be back: the driver leaves it the reading.
 const LEASE: Duration = Duration::from_millis(20);
 
@@ -72,11 +80,58 @@ impl Peer {
                 Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
             }
         }
-        match self.read(connection, Some(cx)) {
-            Read::Nothing => {}
-            Read::Some { .. } | Read::Over => cx.waker().wake_by_ref(),
+        let has_looked = self.has_looked();
+        match self.read(connection, has_looked.then_some(&mut *cx)) {
+            Read::Nothing if has_looked => {}
+            // Behind all other tasks, and behind a look at the other descriptors.
+            Read::Nothing => drop(pin!(tokio::task::yield_now()).poll(cx)),
+            Read::Some { .. } | Read::Over => {
+                self.begin_looks();
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
+    }
+
+    /// One look of the driver's task is used up: true if that was the last one, and it may sleep.
+    fn has_looked(&self) -> bool {
+        let mut state = self.lock();
+        let Some(left) = state.looks_left.checked_sub(1) else { return true };
+        state.looks_left = left;
+        if left == 0 {
+            self.count_miss();
+        }
+        left == 0
+    }
+
+    /// Something came: in a conversation of requests and answers the next thing is not far.
+    fn begin_looks(&self) {
+        let mut state = self.lock();
+        if state.looks_left > 0 {
+            self.spin_misses.store(0, Ordering::Relaxed);
+        }
+        let is_talk = state.replies.in_flight() > 0 || state.replies.outlet.is_some();
+        let may_look = is_talk && self.may_look();
+        state.looks_left = if may_look { LOOKS } else { 0 };
+    }
+
+    /// Whether to look for input may be cheaper than to sleep.
+    fn may_look(&self) -> bool {
+        if self.hub.config.latency != Latency::Adaptive {
+            return self.hub.config.latency == Latency::Spin;
+        }
+        let misses = self.spin_misses.load(Ordering::Relaxed);
+        let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
+        if is_hopeless || !self.hub.may_spin {
+            self.count_miss();
+            return false;
+        }
+        true
+    }
+
+    fn count_miss(&self) {
+        let misses = self.spin_misses.load(Ordering::Relaxed);
+        self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
     }
 
     /// Whether a blocking thread does the reading.
@@ -91,22 +146,22 @@ impl Peer {
     /// A blocking thread waits for something that this peer may bring: it does the peer's input
     /// and output meanwhile, unless another thread does. Returns when something may have changed.
     pub fn assist(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) {
-        let connection = self.lock().connection.clone();
-        let Some(connection) = connection else {
-            parker.park(timeout);
-            return;
-        };
         let Some(leader) = self.try_lead() else {
             parker.park(timeout);
             return;
         };
         self.blockers.fetch_add(1, Ordering::AcqRel);
-        self.lead(&connection, parker, timeout);
-        self.left_at.store(self.now().0, Ordering::Release);
+        let left_at = self.lead(parker, timeout);
+        if let Some(left_at) = left_at {
+            self.left_at.store(left_at.0, Ordering::Release);
+        }
         self.blockers.fetch_sub(1, Ordering::AcqRel);
         drop(leader);
         for follower in locked(&self.followers).drain(..) {
             follower.unpark();
+        }
+        if left_at.is_none() {
+            parker.park(timeout);
         }
     }
 
@@ -124,49 +179,50 @@ impl Peer {
         })
     }
 
-    /// Looks for input for as long as that may be cheaper than to sleep; true if some came.
+    /// Looks for input for as long as that may be cheaper than to sleep; if some came, about when.
     fn spin(
         &self,
         connection: &Arc<dyn Connection>,
         parker: &crate::wait::Parker,
         timeout: Duration,
-    ) -> bool {
+    ) -> Option<Time> {
         let patience = match self.hub.config.latency {
-            Latency::Park => return false,
+            Latency::Park => return None,
             Latency::Adaptive => SPIN_FOR,
             Latency::Spin => timeout.min(NAP),
         };
-        let misses = self.spin_misses.load(Ordering::Relaxed);
-        let is_hopeless = misses >= SPIN_MISSES_MAX && !misses.is_multiple_of(64);
-        let is_adaptive = self.hub.config.latency == Latency::Adaptive;
-        if is_adaptive && (is_hopeless || !self.hub.may_spin) {
-            self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
-            return false;
+        if !self.may_look() {
+            return None;
         }
-        let until = self.now().after(patience);
+        let mut now = self.now();
+        let until = now.after(patience);
         loop {
-            if self.read(connection, None) != Read::Nothing {
-                self.spin_misses.store(0, Ordering::Relaxed);
-                return true;
+            for _ in 0..CHEAP_LOOKS {
+                let may_recv = connection.may_recv();
+                if may_recv && self.read(connection, None) != Read::Nothing {
+                    self.spin_misses.store(0, Ordering::Relaxed);
+                    return Some(now);
+                }
+                if parker.is_woken() {
+                    return Some(now);
+                }
+                if may_recv {
+                    break; // that one was not cheap
+                }
             }
-            if parker.is_woken() {
-                return true;
-            }
-            if self.now() >= until {
-                self.spin_misses.store(misses.wrapping_add(1).max(1), Ordering::Relaxed);
-                return false;
+            now = self.now();
+            if now >= until {
+                self.count_miss();
+                return None;
             }
         }
     }
 
-    fn lead(
-        &self,
-        connection: &Arc<dyn Connection>,
-        parker: &Arc<crate::wait::Parker>,
-        timeout: Duration,
-    ) {
-        let (has_pending, is_burst) = {
+    /// Input and output, once; about when it was over. `None`: there is no connection.
+    fn lead(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) -> Option<Time> {
+        let (connection, has_pending, is_burst) = {
             let mut state = self.lock();
+            let connection = state.connection.clone()?;
             if !self.is_parked.load(Ordering::Acquire)
                 && let Some(waker) = state.io_waker.take()
             {
@@ -181,18 +237,18 @@ impl Peer {
                 }
                 Err(error) => self.detach(&mut state, format!("the connection broke: {error}")),
             }
-            (state.outbound.is_pending(), state.fresh_read)
+            (connection, state.outbound.is_pending(), state.fresh_read)
         };
-        if is_burst && self.read(connection, None) != Read::Nothing {
-            return;
+        if is_burst && self.read(&connection, None) != Read::Nothing {
+            return Some(self.now());
         }
-        if !has_pending && self.spin(connection, parker, timeout) {
-            return;
+        if !has_pending && let Some(at) = self.spin(&connection, parker, timeout) {
+            return Some(at);
         }
         let want = tidings_transport::Want { read: true, write: has_pending };
-        match parker.wait(&**connection, want, timeout) {
+        match parker.wait(&*connection, want, timeout) {
             Ok(ready) if ready.read => {
-                self.read(connection, None);
+                self.read(&connection, None);
             }
             Ok(ready) if ready.write => {
                 let now = self.now();
@@ -209,5 +265,6 @@ impl Peer {
                 self.detach(&mut state, format!("the connection broke: {error}"));
             }
         }
+        Some(self.now())
     }
 }

@@ -56,20 +56,18 @@ impl Outbound {
         mut send: impl FnMut(&[[IoSlice<'_>; 2]]) -> io::Result<usize>,
     ) -> io::Result<bool> {
         while self.is_pending() {
-            let mut packets: [[IoSlice<'_>; 2]; PACKETS_MAX] =
-                std::array::from_fn(|_| [IoSlice::new(&[]), IoSlice::new(&[])]);
             let count = (self.transmission.len() - self.packet).min(PACKETS_MAX);
-            for (at, slot) in packets.iter_mut().enumerate().take(count) {
-                let (head, tail) = link.parts(&self.transmission, self.packet + at);
-                if head.len() + tail.len() != self.transmission.packet_len(self.packet + at) {
-                    return Err(io::Error::other("a stream ended in the middle of a packet"));
+            let result = if count == 1 {
+                send(&[self.slices(link, 0)?]) // the common case needs no room for many
+            } else {
+                let mut packets: [[IoSlice<'_>; 2]; PACKETS_MAX] =
+                    std::array::from_fn(|_| [IoSlice::new(&[]), IoSlice::new(&[])]);
+                for (at, slot) in packets.iter_mut().enumerate().take(count) {
+                    *slot = self.slices(link, at)?;
                 }
-                let skip = if at == 0 { self.offset } else { 0 };
-                let head_skip = skip.min(head.len());
-                let (head, tail) = (&head[head_skip..], &tail[skip - head_skip..]);
-                *slot = [IoSlice::new(head), IoSlice::new(tail)];
-            }
-            match send(&packets[..count]) {
+                send(&packets[..count])
+            };
+            match result {
                 Ok(sent) => self.advance(shape, sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // A refused port is not the end of a datagram path: the peer may come back.
@@ -83,6 +81,17 @@ impl Outbound {
             }
         }
         Ok(true)
+    }
+
+    /// What is left of pending packet number `at`.
+    fn slices<'a>(&'a self, link: &'a Link, at: usize) -> io::Result<[IoSlice<'a>; 2]> {
+        let (head, tail) = link.parts(&self.transmission, self.packet + at);
+        if head.len() + tail.len() != self.transmission.packet_len(self.packet + at) {
+            return Err(io::Error::other("a stream ended in the middle of a packet"));
+        }
+        let skip = if at == 0 { self.offset } else { 0 };
+        let head_skip = skip.min(head.len());
+        Ok([IoSlice::new(&head[head_skip..]), IoSlice::new(&tail[skip - head_skip..])])
     }
 
     fn advance(&mut self, shape: Shape, sent: usize) {
@@ -122,6 +131,41 @@ impl Peer {
     /// it is a burst. `len` is a guess at its bytes.
     #[inline]
     pub fn sent(&self, state: &mut State, len: usize) {
+        // Who has just heard from its peer is in a conversation, not in a burst.
+        let (is_talk, since) = (state.has_heard, state.last_write);
+        self.sent_since(state, len, is_talk, since);
+    }
+
+    /// The same for one of several that are certain to be put into the link together: they gather from
+    /// the first one on, and leave when that is too long ago.
+    #[inline]
+    pub fn sent_of_many(&self, state: &mut State, len: usize) {
+        let since = state.last_write.max(state.last_read);
+        self.sent_since(state, len, false, since);
+    }
+
+    /// A request was put into the link, whose caller waits next.
+    pub fn asked(&self, state: &mut State, now: Time, len: usize, is_one_of_many: bool) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            self.transmit(state, now); // nobody writes as soon as this one yields
+        } else if is_one_of_many {
+            self.sent_of_many(state, len);
+        } else {
+            self.sent(state, len);
+        }
+    }
+
+    /// An answer was put into the link; `has_more`: there are requests to be answered next.
+    pub fn answered(&self, state: &mut State, len: usize, has_more: bool) {
+        if has_more {
+            self.sent_of_many(state, len);
+        } else {
+            self.sent(state, len);
+        }
+    }
+
+    #[inline]
+    fn sent_since(&self, state: &mut State, len: usize, is_talk: bool, since: Time) {
         if self.gather(state, len) || state.connection.is_none() || state.outbound.is_pending() {
             return;
         }
@@ -130,8 +174,7 @@ impl Peer {
             return;
         }
         let now = self.now();
-        // Who has just heard from its peer is in a conversation, not in a burst.
-        if state.has_heard || now.since(state.last_write) >= BURST_GAP {
+        if is_talk || now.since(since) >= BURST_GAP {
             self.transmit(state, now);
         } else {
             state.burst_left = BURST_STRIDE;
@@ -192,20 +235,21 @@ impl Peer {
     }
 
     fn write(&self, state: &mut State, now: Time) -> io::Result<()> {
-        let Some(connection) = state.connection.clone() else { return Ok(()) };
-        if state.outbound.is_pending() {
+        let State { link, outbound, connection, io_waker, last_write, .. } = &mut *state;
+        let Some(connection) = connection else { return Ok(()) };
+        if outbound.is_pending() {
             return Ok(()); // somebody waits already until it can be written
         }
         let shape = connection.shape();
-        while state.link.has_output(now) {
-            let State { link, outbound, .. } = &mut *state;
+        while link.has_output(now) {
             if !outbound.fill(link, now) {
                 break;
             }
             let is_done = outbound.drain(link, shape, |packets| connection.try_send(packets))?;
-            state.last_write = self.now();
+            // What the kernel takes takes a while; into memory it is not worth a look at the clock.
+            *last_write = if connection.is_memory() { now } else { self.now() };
             if !is_done {
-                if let Some(waker) = state.io_waker.take() {
+                if let Some(waker) = io_waker.take() {
                     waker.wake(); // the task waits until it can be written
                 }
                 break;

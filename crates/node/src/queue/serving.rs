@@ -60,7 +60,7 @@ async fn serve(hub: Arc<Hub>, host: Arc<Host>, mut responder: Responder, waiting
     hub.lock().tasks.push(confirming.abort_handle());
     while let Ok(request) = responder.next().await {
         let bytes = request.message().to_bytes();
-        let (peer, _) = request.message().reply_to();
+        let peer = request.message().peer().clone();
         let Some(asker) = asker_of(&peer) else { continue };
         let (ask, body) = match decode::<Ask>(&bytes) {
             Ok(asked) => asked,

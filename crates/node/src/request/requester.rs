@@ -15,14 +15,14 @@ use crate::sender::RawSender;
 #[derive(Clone, Debug)]
 pub struct Requester {
     hub: Arc<Hub>,
-    address: Address,
+    address: Arc<Address>,
     tx: RawSender,
 }
 
 impl Requester {
     pub(crate) fn new(hub: &Arc<Hub>, address: Address) -> Result<Self, OpenError> {
         let tx = requester(hub, &address)?;
-        Ok(Self { hub: hub.clone(), address, tx })
+        Ok(Self { hub: hub.clone(), address: Arc::new(address), tx })
     }
 
     /// Whether there ever was a connection: if not, nothing can have arrived.

@@ -1,6 +1,6 @@
 //! The answering side: requests one after another, each answered exactly once or said to be dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tidings_core::{Delivery, Order, OutgoingSpec, Overflow, Verdict};
@@ -10,6 +10,7 @@ use super::CAPACITY;
 use crate::error::{RecvError, SendError};
 use crate::hub::Purpose;
 use crate::message::RawMessage;
+use crate::peer::{Peer, State};
 use crate::receiver::RawReceiver;
 use crate::sender::RawSender;
 
@@ -33,7 +34,7 @@ impl Responder {
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<RawRequest, RecvError> {
         let message = self.rx.recv().await?;
-        Ok(RawRequest { message, is_answered: false })
+        Ok(RawRequest { message: Some(message) })
     }
 
     /// Blocks this thread until a request is there, or `timeout` has passed.
@@ -46,15 +47,14 @@ impl Responder {
             Some(timeout) => recv.timeout(timeout),
             None => recv,
         };
-        Ok(RawRequest { message: recv.wait()?, is_answered: false })
+        Ok(RawRequest { message: Some(recv.wait()?) })
     }
 }
 
 /// One request. Dereferences to its body. Dropped without an answer, it is answered with an error.
 #[derive(Debug)]
 pub struct RawRequest {
-    message: RawMessage,
-    is_answered: bool,
+    message: Option<RawMessage>, // `None` once it is answered
 }
 
 /// The status of an answer that its responder dropped.
@@ -66,7 +66,7 @@ impl RawRequest {
     /// The request as it came.
     #[must_use]
     pub fn message(&self) -> &RawMessage {
-        &self.message
+        self.message.as_ref().expect("who answers it takes the request away")
     }
 
     /// Answers it. The answer is on its way when this returns; the requester's deadline bounds it.
@@ -86,17 +86,18 @@ impl RawRequest {
     }
 
     fn answer(&mut self, status: u32, body: &[u8]) -> Result<(), SendError> {
-        self.is_answered = true;
-        let Some(asked) = self.message.asked() else {
-            self.message.judge(Verdict::Refused, "a request without a number");
+        let Some(mut message) = self.message.take() else { return Ok(()) };
+        let Some(asked) = message.asked() else {
+            message.judge(Verdict::Refused, "a request without a number");
             return Ok(());
         };
-        let (peer, _) = self.message.reply_to();
-        let tx = answers_to(&peer);
-        // What is settled now rides on the answer's own packet.
-        self.message.settle_quietly();
+        // What is settled now rides on the answer's own packet, and what is let go is used again.
+        message.settle_quietly();
+        let (peer, has_more) = (message.peer().clone(), message.has_followers());
+        drop(message);
         let reply = Reply { stream: 0, status, seq: asked.seq };
-        tx.send(body).reply(reply).offer_now().map(|_| ())
+        let (tx, state) = answers_to(&peer);
+        tx.answer(body, reply, has_more, state)
     }
 }
 
@@ -104,25 +105,27 @@ impl std::ops::Deref for RawRequest {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.message
+        self.message()
     }
 }
 
 impl Drop for RawRequest {
     fn drop(&mut self) {
-        let (peer, _) = self.message.reply_to();
         // A node that closes answers nothing: the request is asked again of its next life.
-        if !self.is_answered && !peer.hub.is_closing() {
+        let is_closing = |message: &RawMessage| message.peer().hub.is_closing();
+        if !self.message.as_ref().is_none_or(is_closing) {
             let _ = self.answer(STATUS_DROPPED, b"the responder dropped the request");
         }
     }
 }
 
-/// The stream that carries our answers to a peer.
-fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
-    if let Some(tx) = &peer.lock().replies.outlet {
-        return tx.clone();
+/// The stream that carries our answers to a peer, whose lock is taken.
+fn answers_to(peer: &Arc<Peer>) -> (RawSender, MutexGuard<'_, State>) {
+    let state = peer.lock();
+    if let Some(tx) = state.replies.outlet.clone() {
+        return (tx, state);
     }
+    drop(state);
     let spec = OutgoingSpec {
         purpose: Purpose::Reply.code(),
         delivery: Delivery::AtLeastOnce,
@@ -140,5 +143,5 @@ fn answers_to(peer: &Arc<crate::peer::Peer>) -> RawSender {
     let known = state.replies.outlet.get_or_insert_with(|| tx.clone()).clone();
     drop(state);
     drop(tx);
-    known
+    (known, peer.lock())
 }

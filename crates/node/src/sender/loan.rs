@@ -22,7 +22,7 @@ impl<'a> Loan<'a> {
         Ok(Self { tx, memory })
     }
 
-    /// Sends it, as [`RawSender::send`] does. With a key, headers or a reply the body is copied
+    /// Sends it, as [`RawSender::send`] does. With a key or headers the body is copied
     /// once after all.
     pub fn send(self) -> Send<'a> {
         Send { loan: Some(self.memory), ..self.tx.send(&[]) }

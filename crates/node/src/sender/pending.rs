@@ -45,7 +45,7 @@ impl Pending {
             Poll::Ready(Ok(Receipt { seq, stage, rtt, attempts: 1 }))
         };
         if let Some(outcome) = shared.outlet.take_outcome(self.ticket) {
-            return Poll::Ready(Err(self.failure(tx, outcome)));
+            return Poll::Ready(Err(tx.failure(outcome)));
         }
         let stage = shared.peer.lock().link.stage(shared.stream, self.ticket);
         match stage {
@@ -56,7 +56,7 @@ impl Pending {
             Some(_) => Poll::Pending,
             // Settled, or ended between the two looks.
             None => match shared.outlet.take_outcome(self.ticket) {
-                Some(outcome) => Poll::Ready(Err(self.failure(tx, outcome))),
+                Some(outcome) => Poll::Ready(Err(tx.failure(outcome))),
                 None if shared.outlet.spec.delivery == Delivery::AtMostOnce => {
                     receipt(Stage::Sent, self.ticket)
                 }
@@ -68,28 +68,6 @@ impl Pending {
                 }
                 None => receipt(Stage::Processed, self.ticket),
             },
-        }
-    }
-
-    fn failure(&self, tx: &RawSender, outcome: Outcome) -> SendError {
-        if let Some(refusal) = tx.shared.outlet.refusal() {
-            return refusal;
-        }
-        let state = tx.shared.peer.lock();
-        let detail = if state.connection.is_none() {
-            format!("no connection to {}: {}", tx.shared.peer.place, state.trouble)
-        } else if !state.link.is_open(tx.shared.stream) {
-            format!(
-                "nobody receives on {} at {}",
-                tx.shared.outlet.spec.channel, tx.shared.peer.place
-            )
-        } else {
-            String::new()
-        };
-        match outcome {
-            Outcome::Rejected(reason) => SendError::Rejected(reason),
-            Outcome::Expired => SendError::Expired { detail },
-            Outcome::Unknown => SendError::Unknown { detail },
         }
     }
 
@@ -146,6 +124,29 @@ impl Drop for Pending {
                     tx.shared.peer.transmit(&mut state, now);
                 }
             }
+        }
+    }
+}
+
+impl RawSender {
+    /// What it means that a message ended without its stage.
+    pub(crate) fn failure(&self, outcome: Outcome) -> SendError {
+        let shared = &*self.shared;
+        if let Some(refusal) = shared.outlet.refusal() {
+            return refusal;
+        }
+        let state = shared.peer.lock();
+        let detail = if state.connection.is_none() {
+            format!("no connection to {}: {}", shared.peer.place, state.trouble)
+        } else if !state.link.is_open(shared.stream) {
+            format!("nobody receives on {} at {}", shared.outlet.spec.channel, shared.peer.place)
+        } else {
+            String::new()
+        };
+        match outcome {
+            Outcome::Rejected(reason) => SendError::Rejected(reason),
+            Outcome::Expired => SendError::Expired { detail },
+            Outcome::Unknown => SendError::Unknown { detail },
         }
     }
 }

@@ -16,13 +16,24 @@ impl RawSender {
         message: &Message<'_>,
         state: &mut MutexGuard<'_, State>,
     ) -> Result<u64, Refused> {
-        let state = &mut **state;
-        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
-        // By reference: to copy it whole would wait for every store of the body before it.
-        self.pushed(now, &result, state);
+        let result = self.put(now, message, state);
         if result.is_ok() {
             self.shared.peer.sent(state, message.body.len() + 8);
         }
+        result
+    }
+
+    /// The same, but nothing is written yet.
+    #[inline]
+    pub(super) fn put(
+        &self,
+        now: Time,
+        message: &Message<'_>,
+        state: &mut State,
+    ) -> Result<u64, Refused> {
+        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
+        // By reference: to copy it whole would wait for every store of the body before it.
+        self.pushed(now, &result, state);
         result
     }
 

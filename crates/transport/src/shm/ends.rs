@@ -6,7 +6,7 @@ use crate::{
     connection::{Ready, Want},
     ring::{Consumer, Producer},
     socket::lock,
-    sys::{Lane, Mapping, Side},
+    sys::{Lane, Mapping, Side, atomic::Ordering},
 };
 
 /// See the file's first line.
@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Ends {
     pub(super) producer: Mutex<Producer>,
     pub(super) consumer: Mutex<Consumer>,
+    /// The consumer's lane once more, for looks without its lock.
+    inlet: Lane,
 }
 
 impl Ends {
@@ -22,7 +24,14 @@ impl Ends {
         Self {
             producer: Mutex::new(Producer::new(Lane::written_by(side, mapping))),
             consumer: Mutex::new(Consumer::new(Lane::written_by(other, mapping))),
+            inlet: Lane::written_by(other, mapping),
         }
+    }
+
+    /// Whether there may be something to read. What the marks say is not checked here.
+    pub(super) fn has_bytes(&self) -> bool {
+        let marks = self.inlet.marks();
+        marks.tail.load(Ordering::Relaxed) != marks.head.load(Ordering::Relaxed)
     }
 
     /// Asks the peer to ring when it has made progress.

@@ -211,6 +211,22 @@ fn who_only_looks_at_the_ring_sees_the_end_too() {
     };
     assert_eq!(end, 0);
     assert!(try_send(&guest, b"x").is_err());
+    assert!(guest.may_recv(), "there is an end to be seen");
+}
+
+#[test]
+fn a_cheap_look_sees_what_a_call_would_find() {
+    let (near, peer, _mapping, guest) = met();
+    let mut into = BytesMut::new();
+    for _ in 0..3 {
+        assert!(!guest.may_recv());
+        lock(&peer.producer).write(&[IoSlice::new(b"news")], || {}).unwrap();
+        assert!(guest.may_recv());
+        assert_eq!(guest.try_recv(&mut into, 100).unwrap().len, 4);
+    }
+    drop(near);
+    while !guest.may_recv() {} // it asks now and then whether the peer lives
+    assert_eq!(guest.try_recv(&mut into, 100).unwrap().len, 0);
 }
 
 #[tokio::test]

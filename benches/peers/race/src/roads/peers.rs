@@ -121,6 +121,8 @@ const OWNED: &[Peer] = &[
 ];
 const REQUESTS: &[Peer] = &[
     peer("tidings", "tcp", TIDINGS),
+    only("requests", peer("tidings-socket", "tcp+socket", TIDINGS)),
+    only("requests", peer("tidings-serve", "tcp+serve", TIDINGS)),
     only("rtt", peer("tidings-async", "tcp+async", TIDINGS)),
     peer("tonic", "tcp", TONIC),
     peer("hyper", "tcp", HYPER),

@@ -1,6 +1,7 @@
 //! tidings on its roads: at least once, in order, each message counted; round trips by request and reply
 //! with a blocking caller, which spins if the road's name ends in `+spin`, or an async one (`+async`);
-//! requests, 64 in flight. `+socket` keeps to the socket, as between two hosts.
+//! requests, 64 in flight, answered in a loop, or by a handler (`+serve`). Within a host `tcp` and `unix`
+//! go through shared memory, unless the road's name ends in `+socket`: then they go the way of two hosts.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ fn main() -> Result<(), Failed> {
         return runtime.block_on(async {
             let node = builder.start().await?;
             match (args.is_far, args.what.as_str()) {
+                (true, _) if args.road.ends_with("+serve") => serve_all(&node, &args).await,
                 (true, _) => serve(&node, &args).await,
                 (false, "requests") => ask_many(&node, &args).await,
                 (false, _) => ask_in_turn(&node, &args).await,
@@ -150,6 +152,13 @@ async fn serve(node: &Node, args: &Args) -> Result<(), Failed> {
         let body = request.message().to_bytes();
         request.reply(&body)?;
     }
+}
+
+/// A handler and nothing else: the library makes a task for each request.
+async fn serve_all(node: &Node, args: &Args) -> Result<(), Failed> {
+    let _service = node.raw_serve("race", |body| async move { Ok::<_, String>(body) }).await?;
+    ends::listening(&node.listen(&endpoint(args)).await?.to_string());
+    std::future::pending().await
 }
 
 async fn ask_in_turn(node: &Node, args: &Args) -> Result<(), Failed> {
