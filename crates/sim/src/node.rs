@@ -340,7 +340,7 @@ impl Peer {
                 Output::Refused { stream, .. } => {
                     sh.oracle.fail("I17", format!("stream {stream} was refused"));
                 }
-                Output::Opened { .. } | Output::Restarted => {}
+                Output::Opened { .. } | Output::Restarted | Output::Unwanted { .. } => {}
                 Output::Lost { cause } => {
                     sh.oracle.note(self.node, 12, 0, 0, || format!("session lost: {cause:?}"));
                     let old: Vec<u64> =

@@ -6,6 +6,7 @@
 //! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
 
 mod agreement;
+mod arena;
 mod ends;
 mod greeting;
 mod plain_socket;
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
@@ -40,6 +41,7 @@ use crate::{
     wake::Wake,
 };
 
+pub use arena::Parcel;
 use ends::Ends;
 use greeting::Greeting;
 use plain_socket::PlainSocket;
@@ -165,6 +167,11 @@ impl RingConnection {
                 Err(error)
             }
         }
+    }
+
+    /// The rings, if it is certain that they carry the data.
+    fn rings(&self) -> Option<&Ends> {
+        self.ends.get().filter(|_| self.is_memory())
     }
 
     fn try_write(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
@@ -421,6 +428,25 @@ impl Connection for RingConnection {
 
     fn is_memory(&self) -> bool {
         self.plain.get().is_none()
+    }
+
+    fn arena(&self) -> Option<u64> {
+        self.rings().map(|ends| ends.arena.number())
+    }
+
+    fn lend(&self, len: usize) -> Option<Parcel> {
+        self.rings()?.arena.lend(len)
+    }
+
+    fn claim(&self, place: u64, len: usize) -> io::Result<Bytes> {
+        let ends = self.rings().ok_or(ErrorKind::Unsupported)?;
+        arena::claim(&ends.mapping, ends.peer, place, len)
+    }
+
+    fn shrink(&self) {
+        if let Some(ends) = self.rings() {
+            ends.arena.shrink();
+        }
     }
 
     fn unpark(&self) -> io::Result<()> {

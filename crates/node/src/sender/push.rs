@@ -17,7 +17,7 @@ impl RawSender {
         state: &mut MutexGuard<'_, State>,
     ) -> Result<u64, Refused> {
         let state = &mut **state;
-        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
+        let result = state.send(now, self.shared.stream, message);
         // By reference: to copy it whole would wait for every store of the body before it.
         self.pushed(now, &result, state);
         if result.is_ok() {

@@ -22,13 +22,11 @@ impl Peer {
         for frame in packet.frames() {
             match frame {
                 Frame::Data(data) => {
-                    let limit = sh.granted(self.other, self.node, data.stream);
                     let last = data.base + u64::from(data.count) - 1;
-                    sh.oracle.check(last <= limit, "I20", || {
-                        format!("{last} is sent on stream {} with credit {limit}", data.stream)
-                    });
+                    self.inspect_credit(sh, data.stream, last);
                     self.inspect_deadlines(sh, now, data.records);
                 }
+                Frame::Lent(lent) => self.inspect_credit(sh, lent.stream, lent.seq),
                 Frame::Progress(progress) => {
                     sh.grant(self.node, self.other, progress.stream, progress.credit);
                 }
@@ -46,6 +44,14 @@ impl Peer {
                 | Frame::Pong { .. } => {}
             }
         }
+    }
+
+    /// I20: nothing goes without credit.
+    fn inspect_credit(&self, sh: &mut Shared, stream: u32, last: u64) {
+        let limit = sh.granted(self.other, self.node, stream);
+        sh.oracle.check(last <= limit, "I20", || {
+            format!("{last} is sent on stream {stream} with credit {limit}")
+        });
     }
 
     /// I21: the time that travels is the time that is left.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::arena::Arena;
 use crate::{
     connection::{Ready, Want},
     ring::{Consumer, Producer},
@@ -14,6 +15,11 @@ use crate::{
 pub(super) struct Ends {
     pub(super) producer: Mutex<Producer>,
     pub(super) consumer: Mutex<Consumer>,
+    /// Where this process lays bodies for the peer.
+    pub(super) arena: Arc<Arena>,
+    pub(super) mapping: Arc<Mapping>,
+    /// Who writes what this process reads.
+    pub(super) peer: Side,
 }
 
 impl Ends {
@@ -22,6 +28,9 @@ impl Ends {
         Self {
             producer: Mutex::new(Producer::new(Lane::written_by(side, mapping))),
             consumer: Mutex::new(Consumer::new(Lane::written_by(other, mapping))),
+            arena: Arena::new(mapping, side),
+            mapping: mapping.clone(),
+            peer: other,
         }
     }
 
