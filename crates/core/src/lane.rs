@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use tidings_wire::{Record, RecordMeta};
 
+use crate::sabotage;
 use crate::shared::{Lender, Shared};
 
 /// Bytes of an ordinary chunk, and so of an ordinary batch on a stream transport. Larger writes
@@ -146,7 +147,6 @@ impl Chunks {
     pub fn set_ttl(&mut self, chunk: u32, at: u32, ttl_ms: u32) {
         let at = at as usize + 4;
         let memory = &mut self.list[chunk as usize].memory;
-        debug_assert!(!memory.is_handed_over, "the receiver reads it");
         if let Some(word) = memory.bytes_mut().get_mut(at..at + 4) {
             word.copy_from_slice(&ttl_ms.to_le_bytes());
         }
@@ -223,7 +223,8 @@ impl Chunks {
     pub fn is_lent_in(&self, chunk: u32, arena: Option<u64>) -> bool {
         let memory = &self.list[chunk as usize].memory;
         let at = memory.shared.as_ref().map(|shared| shared.arena());
-        at.is_some() && at == arena && !memory.is_handed_over
+        let is_there = at == arena || sabotage::is(62);
+        at.is_some() && is_there && !memory.is_handed_over
     }
 
     /// Hands a chunk over of which `is_lent_in` is true, from its byte `start` on: where the peer
@@ -238,7 +239,7 @@ impl Chunks {
     /// have it: makes a copy of our own. O(bytes), nothing otherwise.
     pub fn take_back(&mut self, chunk: u32) {
         let memory = &mut self.list[chunk as usize].memory;
-        if memory.is_handed_over {
+        if memory.is_handed_over && !sabotage::is(61) {
             let own = memory.bytes().to_vec();
             *memory = Memory { own, ..Memory::default() };
         }

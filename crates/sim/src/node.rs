@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings_core::{
-    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Refused, RetryConfig, Rng,
-    Step, Time, Transmission, close_code, close_packet, earliest,
+    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Place, Refused, RetryConfig,
+    Rng, Step, Time, Transmission, close_code, close_packet, earliest,
 };
 use tidings_wire::{Header, Kind, Packet, packet_len};
 
@@ -257,7 +257,9 @@ impl Peer {
         if matches!(step, Step::Closed(_)) {
             return false;
         }
-        if self.established(sh, now, step, Path::Stream) {
+        let path =
+            if sh.plan.is_shared { Path::Memory { arena: Some(conn) } } else { Path::Stream };
+        if self.established(sh, now, step, path) {
             let old: Vec<u64> =
                 self.wires.iter().filter(|w| w.is_session).map(|wire| wire.conn).collect();
             for conn in old {
@@ -305,6 +307,21 @@ impl Peer {
         result
     }
 
+    /// The connection that carries the session.
+    pub fn session_conn(&self) -> Option<u64> {
+        self.wires.iter().find(|wire| wire.is_session).map(|wire| wire.conn)
+    }
+
+    /// What the peer has lent there.
+    fn claim(&self, sh: &mut Shared, place: Place) -> Vec<u8> {
+        let (Place::Lent { at, len }, Some(conn)) = (place, self.session_conn()) else {
+            return Vec::new();
+        };
+        let claimed = sh.lent.claim(conn, at, len as usize);
+        sh.oracle.check(claimed.is_some(), "I31", || format!("nothing is lent at {at}"));
+        claimed.unwrap_or_default()
+    }
+
     /// Does what the link asks for.
     pub fn digest(&mut self, sh: &mut Shared, now: Time, packet: &[u8], out: &mut Outbox) {
         let outputs = std::mem::take(&mut out.outputs);
@@ -317,7 +334,10 @@ impl Peer {
         for output in &outputs {
             match output {
                 Output::Deliver { stream, base, count, attempt, is_awaited: _, place } => {
-                    let records = records_of(out, packet, *place);
+                    let records = match place {
+                        Place::Lent { .. } => self.claim(sh, *place),
+                        _ => records_of(out, packet, *place),
+                    };
                     self.delivered(sh, now, (*stream, *base, *count, *attempt), &records);
                 }
                 Output::Offered { stream, spec } => match spec.channel.parse() {
@@ -340,7 +360,8 @@ impl Peer {
                 Output::Refused { stream, .. } => {
                     sh.oracle.fail("I17", format!("stream {stream} was refused"));
                 }
-                Output::Opened { .. } | Output::Restarted | Output::Unwanted { .. } => {}
+                Output::Unwanted { place } => drop(self.claim(sh, *place)),
+                Output::Opened { .. } | Output::Restarted => {}
                 Output::Lost { cause } => {
                     sh.oracle.note(self.node, 12, 0, 0, || format!("session lost: {cause:?}"));
                     let old: Vec<u64> =

@@ -15,7 +15,7 @@ impl Peer {
         sh.oracle.note(self.node, 13, len, u64::from(self.link.session_id()), || {
             format!("sends a packet of {len} bytes")
         });
-        let packet = match Packet::parse(bytes) {
+        let packet = match Packet::parse_with(bytes, !sh.plan.is_shared) {
             Ok(packet) => packet,
             Err(malformed) => return sh.oracle.fail("I20", format!("it sends {malformed:?}")),
         };
