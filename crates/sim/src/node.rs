@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     pub receivers: BTreeMap<u32, Receiver>,
     identity: Identity,
     is_initiator: bool,
-    wires: Vec<Wire>,
+    pub(super) wires: Vec<Wire>,
     greetings: Vec<Handshake>, // datagrams; the newest last
     dial_at: Time,
     backoff: Backoff,
@@ -305,21 +305,6 @@ impl Peer {
         self.digest(sh, now, bytes, &mut out);
         self.out = out;
         result
-    }
-
-    /// The connection that carries the session.
-    pub fn session_conn(&self) -> Option<u64> {
-        self.wires.iter().find(|wire| wire.is_session).map(|wire| wire.conn)
-    }
-
-    /// What the peer has lent there.
-    fn claim(&self, sh: &mut Shared, place: Place) -> Vec<u8> {
-        let (Place::Lent { at, len }, Some(conn)) = (place, self.session_conn()) else {
-            return Vec::new();
-        };
-        let claimed = sh.lent.claim(conn, at, len as usize);
-        sh.oracle.check(claimed.is_some(), "I31", || format!("nothing is lent at {at}"));
-        claimed.unwrap_or_default()
     }
 
     /// Does what the link asks for.

@@ -26,7 +26,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt::socket_peercred},
 };
 
 use crate::{
@@ -109,6 +109,8 @@ pub(crate) struct RingConnection {
     peer: String,
     /// Empty until the peer's memory has come, at the end that was connected to.
     ends: OnceLock<Ends>,
+    /// The peer is a process of this user.
+    is_trusted: bool,
     /// The peer is gone, or this end was shut down. What is in the ring may still be read.
     is_over: AtomicBool,
     looks: AtomicU32,
@@ -131,7 +133,10 @@ enum Road<'a> {
 impl RingConnection {
     pub(crate) fn new(socket: OwnedFd, peer: String, doubt: Doubt) -> io::Result<Self> {
         let tasks = Arc::new(Tasks::default());
+        let user = rustix::process::geteuid();
+        let is_trusted = socket_peercred(&socket).is_ok_and(|peer| peer.uid == user);
         Ok(Self {
+            is_trusted,
             socket: Socket::new(socket)?,
             peer,
             ends: OnceLock::new(),
@@ -343,48 +348,6 @@ impl RingConnection {
     }
 }
 
-impl RingConnection {
-    /// As `poll_ring`, where the socket carries the data. Whoever polls also sends on what was
-    /// accepted for the ring.
-    fn poll_plain<T>(
-        &self,
-        plain: &PlainSocket,
-        direction: Direction,
-        attempt: impl FnMut() -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        let mut both = Context::from_waker(&self.both);
-        if direction == Direction::Read && plain.has_backlog() {
-            let _ = self.socket.poll_io(&mut both, Direction::Write, || plain.flush(&self.socket));
-        }
-        self.socket.poll_io(&mut both, direction, attempt)
-    }
-
-    /// As `wait`, where the socket carries the data.
-    fn wait_plain(
-        &self,
-        plain: &PlainSocket,
-        want: Want,
-        wake: &Wake,
-        deadline: Option<Instant>,
-    ) -> io::Result<Ready> {
-        loop {
-            let has_backlog = plain.has_backlog();
-            let wanted = Want { write: want.write || has_backlog, ..want };
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let mut ready = self.socket.wait(wanted, wake, left)?;
-            if has_backlog && ready.write {
-                // An error is found by whoever sends or receives next.
-                let _ = plain.flush(&self.socket);
-                ready.write = want.write && !plain.has_backlog();
-                if ready == Ready::default() && left != Some(Duration::ZERO) {
-                    continue;
-                }
-            }
-            return Ok(ready);
-        }
-    }
-}
-
 fn unless_blocked<T>(attempt: io::Result<T>) -> Option<io::Result<T>> {
     match attempt {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
@@ -440,7 +403,9 @@ impl Connection for RingConnection {
 
     fn claim(&self, place: u64, len: usize) -> io::Result<Bytes> {
         let ends = self.rings().ok_or(ErrorKind::Unsupported)?;
-        arena::claim(&ends.mapping, ends.peer, place, len)
+        let lent = arena::claim(&ends.mapping, ends.peer, place, len)?;
+        // Another user's process (only root can have one here) could change it under its reader.
+        Ok(if self.is_trusted { lent } else { Bytes::copy_from_slice(&lent) })
     }
 
     fn shrink(&self) {

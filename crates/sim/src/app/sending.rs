@@ -106,7 +106,7 @@ impl Peer {
         };
         let stream = self.senders[at].stream;
         let mut out = std::mem::take(&mut self.out);
-        let conn = self.session_conn().filter(|_| sh.plan.is_shared && id % 3 > 0);
+        let conn = self.session_conn().filter(|_| sh.plan.is_shared && !id.is_multiple_of(3));
         let mut lender = |len: usize| Some(sh.lent.lend(conn?, len));
         let result = self.link.send_shared(now, stream, &message, &mut lender, &mut out);
         sh.body = body;

@@ -1,7 +1,7 @@
-//! What the checkers look at in a process: the packets that leave it, and that bad ones change
-//! nothing.
+//! What the checkers look at in a process: the packets that leave it, what is lent to it, and that bad
+//! packets change nothing.
 
-use tidings_core::{LinkStats, Refused, Time};
+use tidings_core::{LinkStats, Place, Refused, Time};
 use tidings_wire::{Frame, Packet, Records};
 
 use super::Peer;
@@ -86,5 +86,20 @@ impl Peer {
             Ok(()) | Err(Refused::Malformed | Refused::StaleSession | Refused::Duplicate)
         );
         sh.oracle.check(is_fine, "I20", || format!("an honest packet was refused: {result:?}"));
+    }
+
+    /// The connection that carries the session.
+    pub fn session_conn(&self) -> Option<u64> {
+        self.wires.iter().find(|wire| wire.is_session).map(|wire| wire.conn)
+    }
+
+    /// What the peer has lent there.
+    pub(super) fn claim(&self, sh: &mut Shared, place: Place) -> Vec<u8> {
+        let (Place::Lent { at, len }, Some(conn)) = (place, self.session_conn()) else {
+            return Vec::new();
+        };
+        let claimed = sh.lent.claim(conn, at, len as usize);
+        sh.oracle.check(claimed.is_some(), "I31", || format!("nothing is lent at {at}"));
+        claimed.unwrap_or_default()
     }
 }

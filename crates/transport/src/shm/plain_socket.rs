@@ -7,15 +7,19 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, BytesMut};
 
+use super::RingConnection;
 use crate::{
-    connection::Received,
-    socket::{Socket, lock},
+    connection::{Ready, Received, Want},
+    socket::{Direction, Socket, lock},
     stream::send_slices,
     sys,
+    wake::Wake,
 };
 
 /// The kernel refuses more slices than this in one call (`UIO_MAXIOV`).
@@ -70,5 +74,47 @@ impl PlainSocket {
         }
         let len = sys::receive_into(socket.fd(), into, max)?;
         Ok(Received { len, stride: len })
+    }
+}
+
+impl RingConnection {
+    /// As `poll_ring`, where the socket carries the data. Whoever polls also sends on what was
+    /// accepted for the ring.
+    pub(super) fn poll_plain<T>(
+        &self,
+        plain: &PlainSocket,
+        direction: Direction,
+        attempt: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        let mut both = Context::from_waker(&self.both);
+        if direction == Direction::Read && plain.has_backlog() {
+            let _ = self.socket.poll_io(&mut both, Direction::Write, || plain.flush(&self.socket));
+        }
+        self.socket.poll_io(&mut both, direction, attempt)
+    }
+
+    /// As `wait`, where the socket carries the data.
+    pub(super) fn wait_plain(
+        &self,
+        plain: &PlainSocket,
+        want: Want,
+        wake: &Wake,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ready> {
+        loop {
+            let has_backlog = plain.has_backlog();
+            let wanted = Want { write: want.write || has_backlog, ..want };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let mut ready = self.socket.wait(wanted, wake, left)?;
+            if has_backlog && ready.write {
+                // An error is found by whoever sends or receives next.
+                let _ = plain.flush(&self.socket);
+                ready.write = want.write && !plain.has_backlog();
+                if ready == Ready::default() && left != Some(Duration::ZERO) {
+                    continue;
+                }
+            }
+            return Ok(ready);
+        }
     }
 }
