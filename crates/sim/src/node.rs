@@ -42,7 +42,7 @@ pub(crate) struct Peer {
     pub receivers: BTreeMap<u32, Receiver>,
     identity: Identity,
     is_initiator: bool,
-    pub(super) wires: Vec<Wire>,
+    wires: Vec<Wire>,
     greetings: Vec<Handshake>, // datagrams; the newest last
     dial_at: Time,
     backoff: Backoff,
