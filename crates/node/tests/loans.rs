@@ -60,7 +60,7 @@ fn a_loaned_frame_is_read_where_it_was_written() {
                     let mut frame = tx.loan(FRAME).unwrap();
                     frame.fill(round);
                     lent = backing(&frame);
-                    frame.send().header("n", &[round]).wait().unwrap();
+                    frame.send().header("n", [round]).wait().unwrap();
                 });
                 let mut message = None;
                 let received = measure(|| {
@@ -78,7 +78,8 @@ fn a_loaned_frame_is_read_where_it_was_written() {
     });
 }
 
-/// GUARANTEES.md#LOAN-1: what a receiver holds does not change, whatever its sender sends meanwhile, and
+//= GUARANTEES.md#LOAN-1
+/// What a receiver holds does not change, whatever its sender sends meanwhile, and
 /// nothing is lost when the memory that both see is used up.
 #[test]
 fn what_a_receiver_holds_stays_as_it_is() {
