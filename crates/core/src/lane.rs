@@ -5,14 +5,18 @@ use std::collections::VecDeque;
 
 use tidings_wire::{Record, RecordMeta};
 
+use crate::sabotage;
+use crate::shared::{Lender, Shared};
+
 /// Bytes of an ordinary chunk, and so of an ordinary batch on a stream transport. Larger writes
 /// were measured to be slower.
 pub(crate) const CHUNK_LEN: usize = 32 * 1024;
 /// Buffers of loans that are kept for the next ones, and bytes of all of them.
 const LOANS_MAX: usize = 16;
 const LOANS_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A record without options has this much before its body.
-const LOAN_HEAD: usize = 8;
+/// Bytes before the body of a loan, for what stands there in its record: enough for a key and a few
+/// headers, and as much as keeps the body aligned.
+const LOAN_HEAD: usize = 256;
 /// Bytes of empty chunks that are kept for reuse.
 const FREE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -40,27 +44,61 @@ impl Span {
 /// sent without a copy. What is in it at first is unspecified.
 #[derive(Default)]
 pub struct Loan {
-    bytes: Vec<u8>, // the record: its head, the body, the padding
+    memory: Memory, // room for the head, the body, the padding
     body_len: usize,
+}
+
+/// Memory of our own, or, in its place, some that the receiver can read too.
+#[derive(Default)]
+struct Memory {
+    own: Vec<u8>,
+    shared: Option<Box<dyn Shared>>,
+    /// The receiver was told of it: nobody writes there any more.
+    is_handed_over: bool,
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        self.shared.as_ref().map_or(&self.own, |shared| shared.bytes())
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.shared {
+            Some(shared) => shared.bytes_mut(),
+            None => &mut self.own,
+        }
+    }
 }
 
 impl Loan {
     /// The body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        self.bytes.get(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&[])
+        self.memory.bytes().get(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&[])
     }
 
     /// The body, to be filled.
     #[must_use]
     pub fn body_mut(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&mut [])
+        self.memory.bytes_mut().get_mut(LOAN_HEAD..LOAN_HEAD + self.body_len).unwrap_or(&mut [])
     }
 
-    /// Makes it a record with this head.
-    pub(crate) fn seal(&mut self, head: [u8; LOAN_HEAD]) {
-        self.bytes[..LOAN_HEAD].copy_from_slice(&head);
-        self.bytes[LOAN_HEAD + self.body_len..].fill(0);
+    /// A loan in memory that the receiver can read too; `None` if that is too short for it.
+    fn shared(shared: Box<dyn Shared>, body_len: usize) -> Option<Self> {
+        let is_enough = shared.bytes().len() >= LOAN_HEAD + tidings_wire::padded(body_len);
+        let memory = Memory { shared: Some(shared), ..Memory::default() };
+        is_enough.then_some(Self { memory, body_len })
+    }
+
+    /// Makes it a record with this head: from where to where it lies. `None` if there is no room.
+    pub(crate) fn seal(&mut self, head: &[u8]) -> Option<(u32, u32)> {
+        let start = LOAN_HEAD.checked_sub(head.len())?;
+        let body_end = LOAN_HEAD + self.body_len;
+        let end = LOAN_HEAD + tidings_wire::padded(self.body_len);
+        let bytes = self.memory.bytes_mut();
+        bytes.get_mut(start..LOAN_HEAD)?.copy_from_slice(head);
+        bytes.get_mut(body_end..end)?.fill(0);
+        Some((start as u32, end as u32))
     }
 }
 
@@ -73,7 +111,7 @@ impl std::fmt::Debug for Loan {
 
 #[derive(Default)]
 struct Chunk {
-    bytes: Vec<u8>,
+    memory: Memory,
     users: u32, // spans and runs that point here
     is_loan: bool,
 }
@@ -81,7 +119,7 @@ struct Chunk {
 /// Without the bodies: they are long, and not for logs.
 impl std::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes for {}", self.bytes.len(), self.users)
+        write!(f, "{} bytes for {}", self.memory.bytes().len(), self.users)
     }
 }
 
@@ -97,19 +135,19 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     pub fn bytes(&self, span: &Span) -> &[u8] {
-        let chunk = &self.list[span.chunk as usize];
-        &chunk.bytes[span.start as usize..span.end as usize]
+        self.slice(span.chunk, span.start, span.end)
     }
 
     /// The bytes `start..end` of a chunk.
     pub fn slice(&self, chunk: u32, start: u32, end: u32) -> &[u8] {
-        &self.list[chunk as usize].bytes[start as usize..end as usize]
+        &self.list[chunk as usize].memory.bytes()[start as usize..end as usize]
     }
 
     /// Writes the remaining time into the record that starts at `at`.
     pub fn set_ttl(&mut self, chunk: u32, at: u32, ttl_ms: u32) {
         let at = at as usize + 4;
-        if let Some(word) = self.list[chunk as usize].bytes.get_mut(at..at + 4) {
+        let memory = &mut self.list[chunk as usize].memory;
+        if let Some(word) = memory.bytes_mut().get_mut(at..at + 4) {
             word.copy_from_slice(&ttl_ms.to_le_bytes());
         }
     }
@@ -134,33 +172,39 @@ impl Chunks {
             self.give_back(chunk);
             return;
         }
-        self.last_len = slot.bytes.len();
-        slot.bytes.clear();
-        if self.free_bytes + slot.bytes.capacity() > FREE_BYTES_MAX {
-            slot.bytes = Vec::new();
+        let own = &mut slot.memory.own;
+        self.last_len = own.len();
+        own.clear();
+        if self.free_bytes + own.capacity() > FREE_BYTES_MAX {
+            *own = Vec::new();
         }
-        self.free_bytes += slot.bytes.capacity();
+        self.free_bytes += own.capacity();
         self.free.push(chunk);
     }
 
     /// Keeps the buffer of a loan for the next one: filled as it is, since to clear it would cost
     /// as much as the copy that it saves.
     fn give_back(&mut self, chunk: u32) {
-        let bytes = std::mem::take(&mut self.list[chunk as usize].bytes);
+        let memory = std::mem::take(&mut self.list[chunk as usize].memory);
+        let bytes = memory.own; // none if it was shared: that goes back by being dropped
         let kept: usize = self.loans.iter().map(Vec::capacity).sum();
-        if self.loans.len() < LOANS_MAX && kept + bytes.capacity() <= LOANS_BYTES_MAX {
+        let is_some = bytes.capacity() > 0;
+        if is_some && self.loans.len() < LOANS_MAX && kept + bytes.capacity() <= LOANS_BYTES_MAX {
             self.loans.push(bytes);
         }
         self.free.push(chunk);
     }
 
-    /// Memory for a body of `len` bytes.
-    pub fn lend(&mut self, len: usize) -> Loan {
+    /// Memory for a body of `len` bytes: what `from` gives, or some of our own.
+    pub fn lend(&mut self, len: usize, from: Lender<'_>) -> Loan {
         let wanted = LOAN_HEAD + tidings_wire::padded(len);
+        if let Some(loan) = from(wanted).and_then(|shared| Loan::shared(shared, len)) {
+            return loan;
+        }
         let fit = self.loans.iter().rposition(|bytes| bytes.capacity() >= wanted);
         let mut bytes = fit.map_or_else(Vec::new, |at| self.loans.swap_remove(at));
         bytes.resize(wanted, 0);
-        Loan { bytes, body_len: len }
+        Loan { memory: Memory { own: bytes, ..Memory::default() }, body_len: len }
     }
 
     /// Takes a sealed loan over as a chunk of its own.
@@ -170,9 +214,35 @@ impl Chunks {
             (self.list.len() - 1) as u32
         });
         let slot = &mut self.list[chunk as usize];
-        self.free_bytes -= slot.bytes.capacity();
-        *slot = Chunk { bytes: loan.bytes, users: 1, is_loan: true };
+        self.free_bytes -= slot.memory.own.capacity();
+        *slot = Chunk { memory: loan.memory, users: 1, is_loan: true };
         chunk
+    }
+
+    /// Whether the peer finds the chunk in this memory and was not told of it yet.
+    pub fn is_lent_in(&self, chunk: u32, arena: Option<u64>) -> bool {
+        let memory = &self.list[chunk as usize].memory;
+        let at = memory.shared.as_ref().map(|shared| shared.arena());
+        let is_there = at == arena || sabotage::is(62);
+        at.is_some() && is_there && !memory.is_handed_over
+    }
+
+    /// Hands a chunk over of which `is_lent_in` is true, from its byte `start` on: where the peer
+    /// finds that. Nobody writes there from now on.
+    pub fn hand_over(&mut self, chunk: u32, start: u32) -> Option<u64> {
+        let memory = &mut self.list[chunk as usize].memory;
+        memory.is_handed_over = true;
+        Some(memory.shared.as_mut()?.hand_over(start as usize))
+    }
+
+    /// What an earlier connection handed over has to be sent again, and its earlier reader may still
+    /// have it: makes a copy of our own. O(bytes), nothing otherwise.
+    pub fn take_back(&mut self, chunk: u32) {
+        let memory = &mut self.list[chunk as usize].memory;
+        if memory.is_handed_over && !sabotage::is(61) {
+            let own = memory.bytes().to_vec();
+            *memory = Memory { own, ..Memory::default() };
+        }
     }
 
     /// An empty chunk with room for `len` bytes, and for more of the same if there was more of it
@@ -181,7 +251,7 @@ impl Chunks {
         let wanted = len.max((len * 8).max(self.last_len).min(CHUNK_LEN));
         // One that is large enough is among the last few, or nowhere.
         let first = self.free.len().saturating_sub(8);
-        let fits = |chunk: &u32| self.list[*chunk as usize].bytes.capacity() >= wanted;
+        let fits = |chunk: &u32| self.list[*chunk as usize].memory.own.capacity() >= wanted;
         let at = self.free[first..].iter().rposition(fits).map(|at| first + at);
         let chunk = match at {
             Some(at) => self.free.swap_remove(at),
@@ -191,8 +261,8 @@ impl Chunks {
             }),
         };
         let slot = &mut self.list[chunk as usize];
-        self.free_bytes -= slot.bytes.capacity();
-        slot.bytes.reserve_exact(wanted);
+        self.free_bytes -= slot.memory.own.capacity();
+        slot.memory.own.reserve_exact(wanted);
         slot.users = 1;
         chunk
     }
@@ -274,10 +344,11 @@ impl Lane {
             && last.last_ticket() + 1 == ticket
         {
             let chunk = &mut chunks.list[last.chunk as usize];
-            let is_end = chunk.bytes.len() == last.end as usize;
-            if is_end && last.count < 0xffff && chunk.bytes.len() + len <= CHUNK_LEN {
-                meta.encode(body, &mut chunk.bytes);
-                last.end = chunk.bytes.len() as u32;
+            let own = &mut chunk.memory.own;
+            let is_end = own.len() == last.end as usize && !chunk.is_loan;
+            if is_end && last.count < 0xffff && own.len() + len <= CHUNK_LEN {
+                meta.encode(body, own);
+                last.end = own.len() as u32;
                 last.count += 1;
                 return;
             }
@@ -294,17 +365,22 @@ impl Lane {
         body: &[u8],
     ) {
         let chunk = chunks.acquire(len);
-        let bytes = &mut chunks.list[chunk as usize].bytes;
+        let bytes = &mut chunks.list[chunk as usize].memory.own;
         meta.encode(body, bytes);
         let end = bytes.len() as u32;
         self.spans.push_back(Span { chunk, start: 0, end, count: 1, first_ticket: ticket });
     }
 
     /// Puts a sealed loan at the end of the lane.
-    pub fn push_loan(&mut self, chunks: &mut Chunks, ticket: u64, loan: Loan) {
-        let end = loan.bytes.len() as u32;
+    pub fn push_loan(
+        &mut self,
+        chunks: &mut Chunks,
+        ticket: u64,
+        loan: Loan,
+        (start, end): (u32, u32),
+    ) {
         let chunk = chunks.adopt(loan);
-        self.spans.push_back(Span { chunk, start: 0, end, count: 1, first_ticket: ticket });
+        self.spans.push_back(Span { chunk, start, end, count: 1, first_ticket: ticket });
     }
 
     /// Takes one waiting message out; `None` if it does not wait here. Gives the bytes it had.

@@ -41,6 +41,7 @@ mod retry;
 pub mod sabotage;
 mod seqset;
 mod session;
+mod shared;
 mod time;
 
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Rejected};
@@ -61,5 +62,6 @@ pub use recovery::RecoveryConfig;
 pub use retry::{Backoff, Budget, RetryConfig, Rng};
 pub use seqset::SeqSet;
 pub use session::{Path, Transmission};
+pub use shared::{Lender, Shared};
 pub use tidings_wire::InboxId;
 pub use time::{Time, earliest};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tidings_wire::{Frame, InboxId, Kind, OpenFrame, Packet, PacketWriter, Progress, Ranges};
+use tidings_wire::{Frame, InboxId, Kind, Lent, OpenFrame, Packet, PacketWriter, Progress, Ranges};
 
 use crate::handshake::Step;
 use crate::incoming::{Incoming, Stand};
@@ -13,9 +13,9 @@ use crate::outgoing::{Outgoing, Phase, Piece};
 use crate::recovery::{Cargo, Control};
 use crate::session::{Session, Tail};
 use crate::{
-    Delivery, Established, LinkConfig, Loan, LostCause, Message, Order, Outbox, Outcome,
-    OutgoingSpec, Output, Path, Reason, RefuseCode, SeqSet, Stage, Time, Transmission, Verdict,
-    earliest, sabotage,
+    Delivery, Established, Lender, LinkConfig, Loan, LostCause, Message, Order, Outbox, Outcome,
+    OutgoingSpec, Output, Path, Place, Reason, RefuseCode, SeqSet, Stage, Time, Transmission,
+    Verdict, earliest, sabotage,
 };
 
 mod application;

@@ -25,6 +25,13 @@ pub enum Place {
         /// Bytes.
         len: u32,
     },
+    /// In memory that the peer has lent: the one record is to be fetched there, and checked.
+    Lent {
+        /// Where.
+        at: u64,
+        /// Bytes.
+        len: u32,
+    },
 }
 
 /// One thing that happened. Streams are named by their number in their own direction.
@@ -51,6 +58,11 @@ pub enum Output {
         stream: u32,
         /// What it is.
         spec: IncomingSpec,
+    },
+    /// What the peer has lent there is not wanted: let go of it.
+    Unwanted {
+        /// Where, and how many bytes.
+        place: Place,
     },
     /// The peer's stream is over; what was delivered of it stays valid, what was not settled may
     /// come again on another.
@@ -137,12 +149,13 @@ impl Outbox {
         self.arena.shrink_to(1 << 20);
     }
 
-    /// The bytes of a place: in `packet` or here.
+    /// The bytes of a place: in `packet` or here; nothing of what is lent.
     #[must_use]
     pub fn bytes<'a>(&'a self, packet: &'a [u8], place: Place) -> &'a [u8] {
         let (from, start, len) = match place {
             Place::Packet { start, len } => (packet, start, len),
             Place::Arena { start, len } => (self.arena.as_slice(), start, len),
+            Place::Lent { .. } => return &[],
         };
         from.get(start as usize..(start + len) as usize).unwrap_or_default()
     }

@@ -12,7 +12,10 @@ pub enum Path {
     /// Bytes in order, complete until the connection breaks.
     Stream,
     /// The same, through memory that both ends share: packets go without a checksum.
-    Memory,
+    Memory {
+        /// Where bodies can be lent to the peer, if anywhere: see [`crate::Shared::arena`].
+        arena: Option<u64>,
+    },
     /// Packets that may be lost, repeated and reordered.
     Datagram,
 }
@@ -23,6 +26,8 @@ pub(crate) struct Session {
     pub packet_max: usize,
     /// Whether packets have a checksum.
     pub is_summed: bool,
+    /// The memory in which the peer finds what is lent to it.
+    pub arena: Option<u64>,
     pub next_number: u64,
     /// Apart, so that a session is quickly lent to those who build packets.
     pub datagram: Option<Box<Datagram>>,
@@ -54,7 +59,8 @@ impl Session {
         Self {
             id: established.session,
             packet_max,
-            is_summed: path != Path::Memory,
+            is_summed: !matches!(path, Path::Memory { .. }),
+            arena: if let Path::Memory { arena } = path { arena } else { None },
             next_number: 1,
             datagram,
             pong: None,

@@ -111,6 +111,7 @@ struct Outstanding {
 }
 
 mod carry;
+mod lend;
 mod read;
 mod turns;
 mod write;
@@ -218,7 +219,7 @@ impl Peer {
         state.peer_state = established.peer_state;
         state.outbound.clear();
         let path = match connection.shape() {
-            Shape::Stream if connection.is_memory() => Path::Memory,
+            Shape::Stream if connection.is_memory() => Path::Memory { arena: connection.arena() },
             Shape::Stream => Path::Stream,
             Shape::Datagram { .. } => Path::Datagram,
         };
@@ -326,6 +327,9 @@ impl Peer {
             reading.buffer = BytesMut::new();
             reading.spare.clear();
             reading.max = READ_MIN;
+        }
+        if let Some(connection) = &self.lock().connection {
+            connection.shrink();
         }
     }
 

@@ -22,6 +22,7 @@ mod durable_queues;
 mod exactly;
 mod faults;
 mod group;
+mod lent;
 mod network;
 mod node;
 mod pair;
@@ -103,7 +104,7 @@ pub fn run_durable_groups(seed: u64, mutant: u32) -> Option<Violation> {
 }
 
 /// The deliberate bugs of the core that concern links, with what they break.
-pub const MUTANTS: [(u32, &str); 15] = [
+pub const MUTANTS: [(u32, &str); 17] = [
     (10, "nothing is sent again"),
     (14, "the receiver delivers over a gap"),
     (18, "the sender ignores credit"),
@@ -119,6 +120,8 @@ pub const MUTANTS: [(u32, &str); 15] = [
     (34, "a verdict of a later life is called certain"),
     (35, "duplicates are delivered"),
     (37, "a message is reported as taken before its verdict"),
+    (61, "what was handed over in shared memory is written again"),
+    (62, "a body is looked for in the memory of another connection"),
 ];
 
 /// The same for groups.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings_core::{
-    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Refused, RetryConfig, Rng,
-    Step, Time, Transmission, close_code, close_packet, earliest,
+    Backoff, Handshake, Identity, Limits, Link, Outbox, Output, Path, Place, Refused, RetryConfig,
+    Rng, Step, Time, Transmission, close_code, close_packet, earliest,
 };
 use tidings_wire::{Header, Kind, Packet, packet_len};
 
@@ -257,7 +257,9 @@ impl Peer {
         if matches!(step, Step::Closed(_)) {
             return false;
         }
-        if self.established(sh, now, step, Path::Stream) {
+        let path =
+            if sh.plan.is_shared { Path::Memory { arena: Some(conn) } } else { Path::Stream };
+        if self.established(sh, now, step, path) {
             let old: Vec<u64> =
                 self.wires.iter().filter(|w| w.is_session).map(|wire| wire.conn).collect();
             for conn in old {
@@ -317,7 +319,10 @@ impl Peer {
         for output in &outputs {
             match output {
                 Output::Deliver { stream, base, count, attempt, is_awaited: _, place } => {
-                    let records = records_of(out, packet, *place);
+                    let records = match place {
+                        Place::Lent { .. } => self.claim(sh, *place),
+                        _ => records_of(out, packet, *place),
+                    };
                     self.delivered(sh, now, (*stream, *base, *count, *attempt), &records);
                 }
                 Output::Offered { stream, spec } => match spec.channel.parse() {
@@ -340,6 +345,7 @@ impl Peer {
                 Output::Refused { stream, .. } => {
                     sh.oracle.fail("I17", format!("stream {stream} was refused"));
                 }
+                Output::Unwanted { place } => drop(self.claim(sh, *place)),
                 Output::Opened { .. } | Output::Restarted => {}
                 Output::Lost { cause } => {
                     sh.oracle.note(self.node, 12, 0, 0, || format!("session lost: {cause:?}"));

@@ -183,6 +183,7 @@ impl Pair {
                 Output::Withdraw { stream, seq } => self.withdraw(*stream, *seq),
                 Output::Lost { .. } => self.lost += 1,
                 Output::Gone { .. }
+                | Output::Unwanted { .. }
                 | Output::Opened { .. }
                 | Output::Refused { .. }
                 | Output::Progress { .. }

@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub packet_max: usize,
     pub window: usize,
     pub flow_max: usize,
+    /// Connections have memory that both ends see.
+    pub is_shared: bool,
     pub latency: u64,
     pub jitter: u64,
     pub faults: FaultSet,
@@ -160,6 +162,7 @@ impl Plan {
             packet_max,
             window: dice.pick(&[8 * 1024, 64 * 1024, 1 << 20]),
             flow_max: if is_stream { dice.pick(&[4096, 65_536, 1 << 20]) } else { 0 },
+            is_shared: is_stream && Dice::new(seed, "shared", 0).chance(800),
             latency: dice.pick(&[20_000, 200_000, 2 * MS, 20 * MS]),
             jitter: dice.pick(&[1000, 100_000, MS]),
             faults: options.faults.unwrap_or(faults),
@@ -170,6 +173,8 @@ impl Plan {
             ambush: template == TEMPLATES[0].0 || template == TEMPLATES[7].0,
             template,
         };
+        // Packets have no checksum there, because nothing can change them on the way.
+        plan.is_shared &= !plan.has(Fault::Corrupt);
         if let Some(horizon) = options.horizon {
             plan.horizon = plan.horizon.min(horizon.as_nanos() as u64);
         }

@@ -8,6 +8,7 @@ use tidings_core::Time;
 use crate::checkers::Oracle;
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::lent::Lent;
 use crate::network::Network;
 use crate::node::Peer;
 use crate::plan::{MS, Plan, SECOND};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub left: Vec<u32>,    // messages that each channel is still to send
     pub reopens: Vec<u32>, // how often each channel may still end its stream and open another
     pub body: Vec<u8>,
+    /// Bodies in memory that two nodes share.
+    pub lent: Lent,
     grants: BTreeMap<(usize, usize, u32), u64>, // receiver, sender, stream: credit ever reported
 }
 
@@ -85,6 +88,7 @@ impl World {
             left,
             reopens,
             body: Vec::new(),
+            lent: Lent::default(),
             grants: BTreeMap::new(),
         };
         let mut clocks = Dice::new(seed, "clock", 0);

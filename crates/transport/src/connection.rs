@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use crate::{address::Address, wake::Wake};
+use crate::{address::Address, shm::Parcel, wake::Wake};
 
 /// How a connection carries packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,32 @@ pub trait Connection: Send + Sync + Debug + 'static {
     fn is_memory(&self) -> bool {
         false
     }
+
+    /// The memory in which this end can lay bodies that the peer reads in place: a number that no
+    /// other connection of this process has, or `None`. Known as `is_memory` is.
+    fn arena(&self) -> Option<u64> {
+        None
+    }
+
+    /// Memory of that arena for `len` bytes; `None` if it has no room now. Never waits.
+    fn lend(&self, len: usize) -> Option<Parcel> {
+        let _ = len;
+        None
+    }
+
+    /// The `len` bytes that the peer says it has lent at `place`: not a copy. The peer's memory is in
+    /// use until the last clone of them is dropped. To be called once for each place that the peer
+    /// tells, also if what lies there is not wanted.
+    ///
+    /// # Errors
+    /// `InvalidData` if nothing is lent there, `Unsupported` without an arena: the peer is broken.
+    fn claim(&self, place: u64, len: usize) -> io::Result<Bytes> {
+        let _ = (place, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives back memory that an idle connection can do without.
+    fn shrink(&self) {}
 
     /// Packets that arrived here and were thrown away: from strangers, or over a limit.
     fn dropped(&self) -> u64 {

@@ -66,6 +66,7 @@ pub use mq::{Queue, QueueKind, QueueLimits, RemoveError, queue_limits, queues, r
 pub use options::Options;
 pub use pipe::pipe;
 pub use plain::Plain;
+pub use shm::Parcel;
 pub use wake::Wake;
 
 use address::Place;

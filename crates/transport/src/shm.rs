@@ -7,6 +7,7 @@
 //! rung once and only for a peer that sleeps, and its end is the end of the peer, however it came.
 
 mod agreement;
+mod arena;
 mod ends;
 mod greeting;
 mod plain_socket;
@@ -24,10 +25,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt::socket_peercred},
 };
 
 use crate::{
@@ -42,6 +43,7 @@ use crate::{
     wake::Wake,
 };
 
+pub use arena::Parcel;
 use ends::Ends;
 use greeting::Greeting;
 use plain_socket::PlainSocket;
@@ -110,6 +112,8 @@ pub(crate) struct RingConnection {
     peer: String,
     /// Empty until the peer's memory has come, at the end that was connected to.
     ends: OnceLock<Ends>,
+    /// The peer is a process of this user.
+    is_trusted: bool,
     /// The peer is gone, or this end was shut down. What is in the ring may still be read.
     is_over: AtomicBool,
     looks: AtomicU32,
@@ -132,7 +136,10 @@ enum Road<'a> {
 impl RingConnection {
     pub(crate) fn new(socket: OwnedFd, peer: String, doubt: Doubt) -> io::Result<Self> {
         let tasks = Arc::new(Tasks::default());
+        let user = rustix::process::geteuid();
+        let is_trusted = socket_peercred(&socket).is_ok_and(|peer| peer.uid == user);
         Ok(Self {
+            is_trusted,
             socket: Socket::new(socket)?,
             peer,
             ends: OnceLock::new(),
@@ -168,6 +175,11 @@ impl RingConnection {
                 Err(error)
             }
         }
+    }
+
+    /// The rings, if it is certain that they carry the data.
+    fn rings(&self) -> Option<&Ends> {
+        self.ends.get().filter(|_| self.is_memory())
     }
 
     fn try_write(&self, packets: &[[IoSlice<'_>; 2]]) -> io::Result<usize> {
@@ -393,6 +405,27 @@ impl Connection for RingConnection {
 
     fn is_memory(&self) -> bool {
         self.plain.get().is_none()
+    }
+
+    fn arena(&self) -> Option<u64> {
+        self.rings().map(|ends| ends.arena.number())
+    }
+
+    fn lend(&self, len: usize) -> Option<Parcel> {
+        self.rings()?.arena.lend(len)
+    }
+
+    fn claim(&self, place: u64, len: usize) -> io::Result<Bytes> {
+        let ends = self.rings().ok_or(ErrorKind::Unsupported)?;
+        let lent = arena::claim(&ends.mapping, ends.peer, place, len)?;
+        // Another user's process (only root can have one here) could change it under its reader.
+        Ok(if self.is_trusted { lent } else { Bytes::copy_from_slice(&lent) })
+    }
+
+    fn shrink(&self) {
+        if let Some(ends) = self.rings() {
+            ends.arena.shrink();
+        }
     }
 
     fn unpark(&self) -> io::Result<()> {

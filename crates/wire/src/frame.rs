@@ -1,8 +1,8 @@
 //! Frames: the units that one end of a link says to the other. It is not the packet around them.
 //!
 //! Every frame starts with `kind u8, flags u8, count u16, len u32`; `len` counts the whole frame
-//! and is a multiple of 8. A stream runs one way; `Data`, `Open`, `Skip`, `Cancel`, `Base` and
-//! `Finish` go with it, `Accept`, `Refuse`, `Progress`, `Verdict` and `Finished` against it.
+//! and is a multiple of 8. A stream runs one way; `Data`, `Lent`, `Open`, `Skip`, `Cancel`, `Base`
+//! and `Finish` go with it, `Accept`, `Refuse`, `Progress`, `Verdict` and `Finished` against it.
 
 mod decode;
 mod encode;
@@ -25,6 +25,7 @@ const FINISH: u8 = 11;
 const FINISHED: u8 = 12;
 const PING: u8 = 13;
 const PONG: u8 = 14;
+const LENT: u8 = 15;
 
 /// Bytes of a frame's own header.
 const FRAME_HEADER: usize = 8;
@@ -46,6 +47,26 @@ pub struct Data<'a> {
     pub records: &'a [u8],
     /// Where the records start, counted from the start of the packet.
     pub at: usize,
+}
+
+/// One message whose record is not in the packet, but in memory that both ends see. Only on a path
+/// that has such memory; what lies there is checked when it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// The stream.
+    pub stream: u32,
+    /// As in [`Data`].
+    pub attempt: u32,
+    /// The message's sequence number.
+    pub seq: u64,
+    /// Where its record lies, in the words of the path.
+    pub place: u64,
+    /// Bytes of the record, a multiple of 8.
+    pub len: u32,
+    /// The record's own word for it, see [`crate::RecordMeta`].
+    pub is_prompt: bool,
+    /// The same.
+    pub is_awaited: bool,
 }
 
 /// Settled sequence numbers above the cumulative one, or packet numbers below the largest: pairs of
@@ -135,6 +156,8 @@ pub struct InboxId {
 pub enum Frame<'a> {
     /// Messages.
     Data(Data<'a>),
+    /// A message in shared memory.
+    Lent(Lent),
     /// How far the receiver is.
     Progress(Progress<'a>),
     /// Packet numbers that arrived (datagram transports).

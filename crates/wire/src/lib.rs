@@ -35,7 +35,7 @@ mod malformed;
 mod packet;
 mod record;
 
-pub use frame::{Data, Frame, InboxId, OpenFrame, Progress, Ranges};
+pub use frame::{Data, Frame, InboxId, Lent, OpenFrame, Progress, Ranges};
 pub use handshake::{Close, Handshake, Hello, NAME_MAX, Ready, Welcome, session_id};
 pub use header::{HEADER_LEN, Header, Kind, MAGIC, VERSION, VERSION_MIN, packet_len};
 pub use malformed::Malformed;

@@ -33,9 +33,29 @@ impl Link {
         result
     }
 
-    /// [`Link::send`] of a body that was written into a [`Loan`]: no copy is made of it, unless the
-    /// message has a key, headers or a reply. `message.body` is not looked at. The loan is used up
-    /// if the message was taken, and as it was if not. O(1).
+    /// [`Link::send`] of a body that is to lie where the receiver can read it too: it is copied into
+    /// what `lender` gives, once the message is certain to be taken. Without that memory as
+    /// [`Link::send`].
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn send_shared(
+        &mut self,
+        now: Time,
+        stream: u32,
+        message: &Message<'_>,
+        lender: Lender<'_>,
+        out: &mut Outbox,
+    ) -> Result<u64, Refused> {
+        let outgoing = self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?;
+        let result = outgoing.send_shared(now, message, lender, &mut self.ended);
+        after_send(outgoing, (&mut self.ended, &mut self.ready), stream, out);
+        result
+    }
+
+    /// [`Link::send`] of a body that was written into a [`Loan`]: no copy is made of it, unless its
+    /// key and headers have more than some 200 bytes. `message.body` is not looked at. The loan is used
+    /// up if the message was taken, and as it was if not. O(1).
     ///
     /// # Errors
     /// As [`Link::send`].
@@ -53,12 +73,13 @@ impl Link {
         result
     }
 
-    /// Memory for a body of `len` bytes. Dropping it unsent gives it up.
+    /// Memory for a body of `len` bytes: what `lender` gives, or some of the link's own. Dropping it
+    /// unsent gives it up.
     ///
     /// # Errors
     /// [`Refused::TooLarge`] where no message of this length can be sent; [`Refused::Closed`].
-    pub fn lend(&mut self, stream: u32, len: usize) -> Result<Loan, Refused> {
-        self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?.lend(len)
+    pub fn lend(&mut self, stream: u32, len: usize, lender: Lender<'_>) -> Result<Loan, Refused> {
+        self.outgoing.get_mut(&stream).ok_or(Refused::Closed)?.lend(len, lender)
     }
 
     /// Takes a message back. True: it has not left and never will. False: the receiver decides,

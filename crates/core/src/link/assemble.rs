@@ -100,7 +100,8 @@ impl Link {
             }
             self.put_control(&mut writer, session.packet_max, &mut cargo);
             self.put_progress(now, &mut writer, session.packet_max, &mut cargo);
-            tail = self.put_data(now, &mut writer, session.packet_max, &mut cargo);
+            let limits = (session.packet_max, session.arena);
+            tail = self.put_data(now, &mut writer, limits, &mut cargo);
         }
         let is_eliciting = writer.len() > acks_len || tail.is_some();
         if writer.is_empty() && tail.is_none() {
@@ -269,7 +270,7 @@ impl Link {
         &mut self,
         now: Time,
         writer: &mut PacketWriter<'_>,
-        packet_max: usize,
+        (packet_max, arena): (usize, Option<u64>),
         cargo: &mut Cargo,
     ) -> Option<Tail> {
         while let Some(stream) = self.ready.front().copied() {
@@ -279,7 +280,7 @@ impl Link {
             }
             let left = (packet_max - writer.len() - frame_len_of_data(0)).min(RECORDS_LEN_MAX);
             let fresh = (packet_max - HEADER_LEN - frame_len_of_data(0)).min(RECORDS_LEN_MAX);
-            let piece = outgoing.next_piece(now, Room { left, fresh });
+            let piece = outgoing.next_piece(now, Room { left, fresh, arena });
             if !self.touched.contains(&stream) {
                 self.touched.push(stream);
             }
@@ -295,12 +296,34 @@ impl Link {
                 None if is_ready && !writer.is_empty() => return None, // more room in the next packet
                 None => continue,
             };
-            let (tail, sent) = put_piece(stream, outgoing, piece, writer);
+            let lent_at = outgoing.hand_over(&piece, arena);
+            let (tail, sent) = match (lent_at, piece) {
+                (Some(place), Piece::Records { sent, .. }) => {
+                    put_lent(stream, outgoing, (piece, place), writer);
+                    (None, sent)
+                }
+                _ => put_piece(stream, outgoing, piece, writer),
+            };
             cargo.data = Some((stream, sent));
             return tail;
         }
         None
     }
+}
+
+/// Says where a record lies that the peer can read there.
+fn put_lent(
+    stream: u32,
+    outgoing: &Outgoing,
+    (piece, place): (Piece, u64),
+    writer: &mut PacketWriter<'_>,
+) {
+    let Piece::Records { sent, attempt, chunk, start, end } = piece else { return };
+    let bytes = outgoing.chunks().slice(chunk, start, end);
+    let meta = Record::decode(bytes, 0).map(|(record, _)| record.meta).unwrap_or_default();
+    let (is_prompt, is_awaited) = (meta.is_prompt, meta.is_awaited);
+    let (seq, len) = (sent.base, end - start);
+    writer.push(&Frame::Lent(Lent { stream, attempt, seq, place, len, is_prompt, is_awaited }));
 }
 
 fn put_piece(

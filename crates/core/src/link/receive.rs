@@ -80,6 +80,7 @@ impl Link {
                 self.note_progress(now, data.stream);
                 Ok(())
             }
+            Frame::Lent(lent) => self.lent(now, &lent, out),
             Frame::Skip { stream, count, base, bytes } => {
                 let incoming = self.incoming.get_mut(&stream).ok_or(Refused::NotOpen)?;
                 incoming.skip(now, (base, count, bytes), out, stream)?;
@@ -121,6 +122,23 @@ impl Link {
             }
             Frame::Pong { .. } => Ok(()),
         }
+    }
+
+    /// A message that lies in memory that the peer has lent.
+    fn lent(&mut self, now: Time, lent: &Lent, out: &mut Outbox) -> Result<(), Refused> {
+        if self.session.as_ref().is_none_or(|session| session.arena.is_none()) {
+            return Err(Refused::Malformed);
+        }
+        let result = match self.incoming.get_mut(&lent.stream) {
+            Some(incoming) => incoming.receive_lent(lent, out),
+            None => Err(Refused::NotOpen),
+        };
+        if result != Ok(true) {
+            out.push(Output::Unwanted { place: Place::Lent { at: lent.place, len: lent.len } });
+        }
+        self.stats.duplicates += u64::from(!result?);
+        self.note_progress(now, lent.stream);
+        Ok(())
     }
 
     /// A stream of the peer's is over, perhaps once more.

@@ -15,6 +15,8 @@ pub(crate) struct Room {
     pub left: usize,
     /// Into a packet with nothing else in it. What is longer travels in fragments.
     pub fresh: usize,
+    /// What lies in this memory needs no room: the packet says where.
+    pub arena: Option<u64>,
 }
 
 /// How much of what is sent again may go.
@@ -219,10 +221,12 @@ impl Outgoing {
         if self.is_done(&run, base) {
             return Some(self.skip_of(&run, base, &rest, count_max));
         }
+        self.chunks.take_back(run.span.chunk);
         let is_due = |seq: &u64| !self.is_done(&run, *seq);
         let same = (base..=run.last()).take_while(is_due).count() as u32;
         let bytes = usize::try_from(limit.bytes).unwrap_or(usize::MAX);
-        let fitting = self.chunks.fitting(&rest, room.left.min(bytes));
+        let left = self.left_for(&rest, room);
+        let fitting = self.chunks.fitting(&rest, left.min(bytes));
         let count = fitting.min(same).min(count_max);
         if count > 0 {
             self.refresh_ttl(now, &run, index, start, count);
@@ -334,7 +338,8 @@ impl Outgoing {
         let (lane, count_max, is_overtaking) = self.next_lane()?;
         let span = *self.lanes[lane].front()?;
         let limit = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
-        let count = self.chunks.fitting(&span, room.left.min(limit)).min(count_max);
+        let left = self.left_for(&span, room);
+        let count = self.chunks.fitting(&span, left.min(limit)).min(count_max);
         if count == 0 {
             let len = self.chunks.len_of(&span, 1) as usize;
             if self.is_hopeless(&span, len, limit, room) {
@@ -354,6 +359,12 @@ impl Outgoing {
         }
         (self.resend_from, self.resend_offset) = (self.next_seq - 1, 0);
         self.resume(now, room)
+    }
+
+    /// How many bytes of a span may go into the packet at hand.
+    fn left_for(&self, span: &Span, room: Room) -> usize {
+        let is_lent = self.chunks.is_lent_in(span.chunk, room.arena);
+        if is_lent { usize::MAX } else { room.left }
     }
 
     /// Bytes of records that may be numbered now.

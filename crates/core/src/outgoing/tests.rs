@@ -5,7 +5,7 @@ use tidings_wire::{Progress, Record};
 use super::*;
 use crate::{Order, Verdict};
 
-const ROOM: Room = Room { left: 4096, fresh: 4096 };
+const ROOM: Room = Room { left: 4096, fresh: 4096, arena: None };
 
 fn outgoing(delivery: Delivery, overflow: Overflow) -> Outgoing {
     let mut outgoing = Outgoing::new(OutgoingSpec {
@@ -209,7 +209,7 @@ fn everything_is_given_back_in_the_end() {
 fn a_loan_is_sent_from_where_it_lies_and_lent_again() {
     let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
     learn(&mut outgoing, 0, 0, 100, 1 << 20);
-    let mut loan = outgoing.lend(21).unwrap();
+    let mut loan = outgoing.lend(21, &mut |_| None).unwrap();
     let place = loan.body().as_ptr();
     loan.body_mut().copy_from_slice(b"written in its place.");
     let message = Message { until: Stage::Processed, ..Message::default() };
@@ -223,16 +223,90 @@ fn a_loan_is_sent_from_where_it_lies_and_lent_again() {
     assert!(record.meta.is_awaited);
     learn(&mut outgoing, 1, 1, 100, 1 << 20);
     assert_eq!(outgoing.unsettled(), (0, 0));
-    assert_eq!(outgoing.lend(13).unwrap().body().as_ptr(), place, "the same memory again");
+    assert_eq!(
+        outgoing.lend(13, &mut |_| None).unwrap().body().as_ptr(),
+        place,
+        "the same memory again"
+    );
 }
 
 #[test]
 fn a_loan_that_is_refused_is_as_it_was() {
     let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Reject);
     (0..8).for_each(|_| assert!(send(&mut outgoing, 1).is_ok()));
-    let mut loan = outgoing.lend(4).unwrap();
+    let mut loan = outgoing.lend(4, &mut |_| None).unwrap();
     loan.body_mut().copy_from_slice(b"kept");
     let result = outgoing.send_loan(Time(0), &Message::default(), &mut loan, &mut Vec::new());
     assert_eq!((result, loan.body()), (Err(Refused::Full), &b"kept"[..]));
-    assert_eq!(outgoing.lend(2 << 20).err(), Some(Refused::TooLarge));
+    assert_eq!(outgoing.lend(2 << 20, &mut |_| None).err(), Some(Refused::TooLarge));
+}
+
+/// Memory that a test pretends to share.
+struct Lent {
+    bytes: Vec<u8>,
+    dropped: std::sync::Arc<std::sync::atomic::AtomicU32>,
+}
+
+impl crate::Shared for Lent {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn arena(&self) -> u64 {
+        7
+    }
+
+    fn hand_over(&mut self, start: usize) -> u64 {
+        1000 + start as u64
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_shared_body_is_handed_over_once_and_copied_for_another_connection() {
+    let dropped = std::sync::Arc::default();
+    let lent = || Lent { bytes: vec![0; 1 << 16], dropped: std::sync::Arc::clone(&dropped) };
+    let mut lender = |_| -> Option<Box<dyn crate::Shared>> { Some(Box::new(lent())) };
+    let dropped = || dropped.load(std::sync::atomic::Ordering::Relaxed);
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    learn(&mut outgoing, 0, 0, 100, 1 << 20);
+    let body = vec![5; 50_000];
+    let message = Message { body: &body, key: b"a key", ..Message::default() };
+    outgoing.send_shared(Time(0), &message, &mut lender, &mut Vec::new()).unwrap();
+    // Longer than the packet, but it needs no room there: it goes whole.
+    let room = Room { arena: Some(7), ..ROOM };
+    let piece = outgoing.next_piece(Time(0), room).unwrap();
+    let Piece::Records { chunk, start, end, .. } = piece else { panic!("a record") };
+    let read = |outgoing: &Outgoing| {
+        let (record, next) = Record::decode(outgoing.chunks.slice(chunk, start, end), 0).unwrap();
+        assert_eq!((record.body, record.meta.key), (&body[..], &b"a key"[..]));
+        assert_eq!(next, (end - start) as usize);
+        record.body.as_ptr()
+    };
+    let place = read(&outgoing);
+    assert_eq!(outgoing.hand_over(&piece, Some(7)), Some(1000 + u64::from(start)));
+    assert_eq!(outgoing.hand_over(&piece, Some(7)), None, "once");
+    // The connection breaks: who has it may still read it, so it is sent again from elsewhere.
+    outgoing.begin_session();
+    outgoing.phase = Phase::Open;
+    outgoing.resend_from = 1;
+    let again = outgoing.next_piece(Time(0), Room { arena: Some(8), ..ROOM }).unwrap();
+    assert!(matches!(again, Piece::Fragment { .. }), "{again:?}");
+    assert_ne!(read(&outgoing), place);
+    assert_eq!(dropped(), 1);
+    // What is settled is let go of.
+    outgoing.send_shared(Time(0), &message, &mut lender, &mut Vec::new()).unwrap();
+    learn(&mut outgoing, 1, 1, 100, 1 << 20);
+    assert_eq!(dropped(), 1);
+    outgoing.end_waiting(Reason::Closed, &mut Vec::new());
+    assert_eq!(dropped(), 2);
 }

@@ -41,9 +41,16 @@ impl Peer {
     fn carry_out(&self, state: &mut State, now: Time, packet: Option<&Bytes>, output: Output) {
         match output {
             Output::Deliver { stream, base, count, attempt, is_awaited, place } => {
-                let bytes = bytes_of(&state.outbox, packet, place);
+                let bytes = match place {
+                    Place::Lent { .. } => state.claim(place),
+                    _ => Some(bytes_of(&state.outbox, packet, place)),
+                };
+                let Some(bytes) = bytes else {
+                    return self.detach(state, "the peer has lent what is no message".to_owned());
+                };
                 self.deliver(state, now, (stream, base, count, attempt), bytes, is_awaited);
             }
+            Output::Unwanted { place } => drop(state.claim(place)),
             Output::Offered { stream, spec } => {
                 let Some(me) = self.me.upgrade() else { return };
                 self.hub.offered(&me, state, stream, &spec);

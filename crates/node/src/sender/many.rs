@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_core::{Message, Refused, Stage, Time};
 
-use super::{RawSender, State, TIMEOUT_DEFAULT};
+use super::{RawSender, TIMEOUT_DEFAULT};
 use crate::error::SendError;
 use crate::timer::{Alarm, Deadline};
 use crate::wait;
@@ -90,10 +90,7 @@ impl<'a> SendAll<'a> {
             let mut message = Message { deadline, until: Stage::Queued, ..Message::default() };
             for body in &self.bodies[self.accepted..end] {
                 message.body = body;
-                let result = {
-                    let State { link, outbox, .. } = &mut *state;
-                    link.send(now, shared.stream, &message, outbox)
-                };
+                let result = state.send(now, shared.stream, &message);
                 self.tx.pushed(now, &result, &mut state);
                 if let Err(refused) = result {
                     shared.peer.sent(&mut state, 0);

@@ -31,7 +31,7 @@ impl RawSender {
         message: &Message<'_>,
         state: &mut State,
     ) -> Result<u64, Refused> {
-        let result = state.link.send(now, self.shared.stream, message, &mut state.outbox);
+        let result = state.send(now, self.shared.stream, message);
         // By reference: to copy it whole would wait for every store of the body before it.
         self.pushed(now, &result, state);
         result

@@ -106,8 +106,11 @@ impl Peer {
         };
         let stream = self.senders[at].stream;
         let mut out = std::mem::take(&mut self.out);
-        let result = self.link.send(now, stream, &message, &mut out);
+        let conn = self.session_conn().filter(|_| sh.plan.is_shared && !id.is_multiple_of(3));
+        let mut lender = |len: usize| Some(sh.lent.lend(conn?, len));
+        let result = self.link.send_shared(now, stream, &message, &mut lender, &mut out);
         sh.body = body;
+        sh.oracle.check(!sh.lent.is_written_late(), "I31", || "a lent body is changed".to_owned());
         let is_roomy = match result {
             Ok(ticket) => {
                 let line = self.senders[at].line;

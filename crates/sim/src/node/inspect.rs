@@ -1,7 +1,7 @@
-//! What the checkers look at in a process: the packets that leave it, and that bad ones change
-//! nothing.
+//! What the checkers look at in a process: the packets that leave it, what is lent to it, and that bad
+//! packets change nothing.
 
-use tidings_core::{LinkStats, Refused, Time};
+use tidings_core::{LinkStats, Place, Refused, Time};
 use tidings_wire::{Frame, Packet, Records};
 
 use super::Peer;
@@ -15,20 +15,18 @@ impl Peer {
         sh.oracle.note(self.node, 13, len, u64::from(self.link.session_id()), || {
             format!("sends a packet of {len} bytes")
         });
-        let packet = match Packet::parse(bytes) {
+        let packet = match Packet::parse_with(bytes, !sh.plan.is_shared) {
             Ok(packet) => packet,
             Err(malformed) => return sh.oracle.fail("I20", format!("it sends {malformed:?}")),
         };
         for frame in packet.frames() {
             match frame {
                 Frame::Data(data) => {
-                    let limit = sh.granted(self.other, self.node, data.stream);
                     let last = data.base + u64::from(data.count) - 1;
-                    sh.oracle.check(last <= limit, "I20", || {
-                        format!("{last} is sent on stream {} with credit {limit}", data.stream)
-                    });
+                    self.inspect_credit(sh, data.stream, last);
                     self.inspect_deadlines(sh, now, data.records);
                 }
+                Frame::Lent(lent) => self.inspect_credit(sh, lent.stream, lent.seq),
                 Frame::Progress(progress) => {
                     sh.grant(self.node, self.other, progress.stream, progress.credit);
                 }
@@ -46,6 +44,14 @@ impl Peer {
                 | Frame::Pong { .. } => {}
             }
         }
+    }
+
+    /// I20: nothing goes without credit.
+    fn inspect_credit(&self, sh: &mut Shared, stream: u32, last: u64) {
+        let limit = sh.granted(self.other, self.node, stream);
+        sh.oracle.check(last <= limit, "I20", || {
+            format!("{last} is sent on stream {stream} with credit {limit}")
+        });
     }
 
     /// I21: the time that travels is the time that is left.
@@ -80,5 +86,20 @@ impl Peer {
             Ok(()) | Err(Refused::Malformed | Refused::StaleSession | Refused::Duplicate)
         );
         sh.oracle.check(is_fine, "I20", || format!("an honest packet was refused: {result:?}"));
+    }
+
+    /// The connection that carries the session.
+    pub fn session_conn(&self) -> Option<u64> {
+        self.wires.iter().find(|wire| wire.is_session).map(|wire| wire.conn)
+    }
+
+    /// What the peer has lent there.
+    pub(super) fn claim(&self, sh: &mut Shared, place: Place) -> Vec<u8> {
+        let (Place::Lent { at, len }, Some(conn)) = (place, self.session_conn()) else {
+            return Vec::new();
+        };
+        let claimed = sh.lent.claim(conn, at, len as usize);
+        sh.oracle.check(claimed.is_some(), "I31", || format!("nothing is lent at {at}"));
+        claimed.unwrap_or_default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::arena::Arena;
 use crate::{
     connection::{Ready, Want},
     ring::{Consumer, Producer},
@@ -16,6 +17,11 @@ pub(super) struct Ends {
     pub(super) consumer: Mutex<Consumer>,
     /// The consumer's lane once more, for looks without its lock.
     inlet: Lane,
+    /// Where this process lays bodies for the peer.
+    pub(super) arena: Arc<Arena>,
+    pub(super) mapping: Arc<Mapping>,
+    /// Who writes what this process reads.
+    pub(super) peer: Side,
 }
 
 impl Ends {
@@ -25,6 +31,9 @@ impl Ends {
             producer: Mutex::new(Producer::new(Lane::written_by(side, mapping))),
             consumer: Mutex::new(Consumer::new(Lane::written_by(other, mapping))),
             inlet: Lane::written_by(other, mapping),
+            arena: Arena::new(mapping, side),
+            mapping: mapping.clone(),
+            peer: other,
         }
     }
 

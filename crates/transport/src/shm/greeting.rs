@@ -28,7 +28,7 @@ pub(super) struct Greeting {
 impl Greeting {
     const LEN: usize = 16;
     /// The last byte is the version of the ring's layout.
-    pub(super) const MAGIC: [u8; 8] = *b"tidring\x01";
+    pub(super) const MAGIC: [u8; 8] = *b"tidring\x02";
 
     pub(super) fn send(self, socket: &OwnedFd, memory: &OwnedFd) -> io::Result<()> {
         let mut text = [0; Self::LEN];

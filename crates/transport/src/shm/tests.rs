@@ -48,7 +48,7 @@ fn strangers_are_shown_out() {
     let plain = || {
         let (near, far) = unbound();
         let near = OwnedFd::from(near);
-        send(&near, b"tidring\x01\0\0\x10\0\0\0\0\0", SendFlags::empty()).unwrap();
+        send(&near, b"tidring\x02\0\0\x10\0\0\0\0\0", SendFlags::empty()).unwrap();
         (near, far)
     };
     let other = || {
@@ -363,7 +363,7 @@ fn what_is_no_offer_is_data() {
     let (near, far) = unbound();
     let guest =
         RingConnection::new(far, "a test".to_owned(), Doubt::Asked { may_take: true }).unwrap();
-    send(&near, b"tidring\x01\0\0\x01\0\0\0\0\0data", SendFlags::empty()).unwrap();
+    send(&near, b"tidring\x02\0\0\x01\0\0\0\0\0data", SendFlags::empty()).unwrap();
     let mut into = BytesMut::new();
     assert_eq!(guest.try_recv(&mut into, 100).unwrap().len, 4);
     let mut answer = [0; 8];

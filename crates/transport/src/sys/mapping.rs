@@ -1,5 +1,6 @@
-//! Memory shared with one other process: a sealed memfd, mapped, and its two lanes of bytes. Knows
-//! nothing of what the bytes or the marks mean; that is the ring's.
+//! Memory shared with one other process: a sealed memfd, mapped; its two lanes of bytes and its two
+//! arenas of plots. Knows nothing of what the bytes, the marks or the states mean; that is the ring's
+//! and the arena's.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -14,11 +15,18 @@ use rustix::{
     mm::{MapFlags, ProtFlags},
 };
 
+use super::atomic::AtomicU32;
 use crate::ring::Marks;
 
 /// The marks of both lanes lie in front of the bytes, on a page of their own.
 const HEAD_LEN: usize = 4096;
-const _: () = assert!(2 * size_of::<Marks>() <= HEAD_LEN);
+const _: () = assert!(2 * (size_of::<Marks>() + size_of::<PlotStates>()) <= HEAD_LEN);
+/// Bytes of the arena of each direction. They cost nothing before they are touched.
+pub(crate) const ARENA_LEN: usize = 32 << 20;
+/// Plots that an arena has at once.
+pub(crate) const PLOTS_MAX: usize = 64;
+/// A number for each plot. All zero at the beginning.
+pub(crate) type PlotStates = [AtomicU32; PLOTS_MAX];
 
 /// One mapped piece of shared memory. Unmapped on drop; the system frees it when both ends have.
 #[derive(Debug)]
@@ -75,7 +83,8 @@ fn total(lane_len: usize) -> Result<usize> {
     if !lane_len.is_power_of_two() || lane_len < HEAD_LEN {
         return Err(Errno::INVAL);
     }
-    lane_len.checked_mul(2).and_then(|both| both.checked_add(HEAD_LEN)).ok_or(Errno::INVAL)
+    let rest = HEAD_LEN + 2 * ARENA_LEN;
+    lane_len.checked_mul(2).and_then(|both| both.checked_add(rest)).ok_or(Errno::INVAL)
 }
 
 fn map(fd: BorrowedFd<'_>, len: usize) -> Result<Arc<Mapping>> {
@@ -108,7 +117,7 @@ pub(crate) struct Lane {
 impl Lane {
     /// The lane that `writer` writes.
     pub(crate) fn written_by(writer: Side, mapping: &Arc<Mapping>) -> Self {
-        let len = (mapping.len - HEAD_LEN) / 2;
+        let len = (mapping.len - HEAD_LEN - 2 * ARENA_LEN) / 2;
         Self { mapping: mapping.clone(), side: writer, len }
     }
 
@@ -177,8 +186,89 @@ impl Lane {
             Side::Maker => 0,
             Side::Guest => self.len,
         };
-        // SAFETY: the mapping is `HEAD_LEN + 2 * len` long.
+        // SAFETY: the mapping is `HEAD_LEN + 2 * len + 2 * ARENA_LEN` long.
         unsafe { self.mapping.at.add(HEAD_LEN + skip) }
+    }
+}
+
+impl Mapping {
+    /// The states of the plots in which `writer` writes.
+    pub(crate) fn plot_states(&self, writer: Side) -> &PlotStates {
+        let skip = 2 * size_of::<Marks>() + writer.index() * size_of::<PlotStates>();
+        // SAFETY: the states of both sides fit into the first page behind the marks (asserted
+        // above) and are aligned there, the size of the marks being a multiple of theirs. They are
+        // atomics only, for which every pattern of bits is a value. The mapping lives at least as
+        // long as `self`.
+        unsafe { self.at.add(skip).cast().as_ref() }
+    }
+
+    /// Gives the system back what an arena has touched; it is zero when it is touched again. No plot
+    /// of it may exist at either end: its bytes would change under it.
+    pub(crate) fn clear_arena(&self, writer: Side) {
+        // SAFETY: the arena lies within the mapping and begins at a page. What is there stays mapped,
+        // and any bytes are values of `u8`. Where the system cannot do it, nothing happens.
+        let _ = unsafe {
+            let at = self.at.add(self.arena_at(writer)).as_ptr().cast();
+            rustix::mm::madvise(at, ARENA_LEN, rustix::mm::Advice::LinuxRemove)
+        };
+    }
+
+    fn arena_at(&self, writer: Side) -> usize {
+        self.len - (2 - writer.index()) * ARENA_LEN
+    }
+}
+
+impl Side {
+    fn index(self) -> usize {
+        match self {
+            Self::Maker => 0,
+            Self::Guest => 1,
+        }
+    }
+}
+
+/// A part of an arena, to be written or read in place.
+///
+/// The arena sees to it that a plot is written by nobody else while it exists at its writer, and by
+/// nobody at all while it exists at its reader. A *peer* that does not keep to that changes bytes
+/// under a reader; that is why both are of one user, who could change all memory of both anyhow.
+#[derive(Debug)]
+pub(crate) struct Plot {
+    mapping: Arc<Mapping>,
+    at: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it is a piece of bytes that belongs to whoever has it; see `Mapping` for the memory.
+unsafe impl Send for Plot {}
+// SAFETY: a shared reference only reads.
+unsafe impl Sync for Plot {}
+
+impl Plot {
+    /// The plot of `len` bytes at `at` in the arena that `writer` writes; `None` if it is not inside.
+    pub(crate) fn new(mapping: &Arc<Mapping>, writer: Side, at: usize, len: usize) -> Option<Self> {
+        if at.checked_add(len)? > ARENA_LEN {
+            return None;
+        }
+        // SAFETY: `at` lies within the arena, and that within the mapping.
+        let at = unsafe { mapping.at.add(mapping.arena_at(writer) + at) };
+        Some(Self { mapping: mapping.clone(), at, len })
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `at..at + len` is mapped while `self.mapping` lives, initialised (the system zeroes
+        // pages), and not written while this plot is read, as the arena sees to (see above).
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr(), self.len) }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; nobody reads it before it is handed over, and it is not written
+        // after that.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 }
 

@@ -13,7 +13,9 @@ pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 }
 
-pub(crate) use mapping::{Lane, Mapping, Side, make_memory, map_memory};
+pub(crate) use mapping::{
+    ARENA_LEN, Lane, Mapping, PLOTS_MAX, Plot, Side, make_memory, map_memory,
+};
 pub(crate) use mqueue::{
     QueueSize, make_queue, measure_queue, open_queue, receive_message, send_message, unlink_queue,
 };

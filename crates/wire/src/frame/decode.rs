@@ -54,6 +54,7 @@ impl<'a> Frame<'a> {
             }
             Self::Refuse { text, .. } | Self::Verdict { text, .. } => *text = texts[0].to_owned(),
             Self::Data(_)
+            | Self::Lent(_)
             | Self::Progress(_)
             | Self::Ack { .. }
             | Self::Accept { .. }
@@ -144,6 +145,7 @@ impl<'a> Shell<'a> {
                 self.check_fixed(0, 8)?;
                 Frame::Pong { stamp: u64_at(self.body, 0)? }
             }
+            LENT => Frame::Lent(self.lent()?),
             other => return Err(Malformed::Kind(other)),
         };
         Ok((frame, NO_TEXTS))
@@ -236,6 +238,21 @@ impl<'a> Shell<'a> {
             return Err(Malformed::Value);
         }
         Ok(Frame::Skip { stream: u32_at(self.body, 0)?, count, base, bytes })
+    }
+
+    fn lent(&self) -> Result<Lent, Malformed> {
+        self.check_fixed(3, 28)?;
+        let lent = Lent {
+            stream: u32_at(self.body, 0)?,
+            attempt: u32_at(self.body, 4)?,
+            seq: self.seq_at(8)?,
+            place: u64_at(self.body, 16)?,
+            len: u32_at(self.body, 24)?,
+            is_prompt: self.flags & 1 != 0,
+            is_awaited: self.flags & 2 != 0,
+        };
+        let is_record = (8..=RECORD_MAX as u32).contains(&lent.len) && lent.len.is_multiple_of(8);
+        if is_record && lent.attempt > 0 { Ok(lent) } else { Err(Malformed::Value) }
     }
 
     /// Checks a frame whose body always has the same length.

@@ -25,6 +25,13 @@ impl Frame<'_> {
                 out.extend_from_slice(data.records);
                 (DATA, 0, record_count(data))
             }
+            Self::Lent(lent) => {
+                put(out, lent.stream, lent.attempt);
+                out.extend_from_slice(&lent.seq.to_le_bytes());
+                out.extend_from_slice(&lent.place.to_le_bytes());
+                out.extend_from_slice(&lent.len.to_le_bytes());
+                (LENT, u8::from(lent.is_prompt) | u8::from(lent.is_awaited) << 1, 0)
+            }
             Self::Progress(progress) => encode_progress(progress, out),
             Self::Ack { largest, first_len, delay_us, ranges } => {
                 out.extend_from_slice(&largest.to_le_bytes());

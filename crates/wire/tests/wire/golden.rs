@@ -129,6 +129,9 @@ fn frames_along_a_stream_are_as_recorded() {
         content: "postcard/Reading".to_owned(),
     };
     let skip = Frame::Skip { stream: 3, count: 4, base: 106, bytes: 4096 };
+    let (place, len, is_prompt) = (0x0102_0304_0506_0708, 1 << 20, false);
+    let lent = Lent { stream: 3, attempt: 1, seq: 110, place, len, is_prompt, is_awaited: true };
+    check_batch("frame_lent", &[Frame::Lent(lent)]);
     check_batch("frame_open", &[Frame::Open(open)]);
     check_batch("frame_skip", &[skip]);
     check_batch("frame_cancel", &[Frame::Cancel { stream: 3, seq: 110 }]);
@@ -189,7 +192,7 @@ fn every_fixture_is_canonical_and_every_kind_has_one() {
         kinds.insert(100 + bytes[3]);
         packet.frames().next().map(|_| kinds.insert(bytes[HEADER_LEN]));
     }
-    assert!(kinds.into_iter().eq((1..=14).chain(101..=105)));
+    assert!(kinds.into_iter().eq((1..=15).chain(101..=105)));
 }
 
 #[test]

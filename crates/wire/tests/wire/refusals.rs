@@ -72,7 +72,7 @@ fn handshakes() {
 fn frames() {
     check(&[
         ("frame_ping", FRAME, &[0], Malformed::Kind(0)),
-        ("frame_ping", FRAME, &[15], Malformed::Kind(15)),
+        ("frame_ping", FRAME, &[16], Malformed::Kind(16)),
         ("frame_ping", FRAME + 4, &[0], Malformed::Length(0)),
         ("frame_ping", FRAME + 4, &[12], Malformed::Length(12)),
         ("frame_ping", FRAME + 4, &[24], Malformed::Truncated),
@@ -91,6 +91,13 @@ fn frames() {
         ("frame_skip", BODY + 8, &[0; 8], Malformed::Value),
         ("frame_skip", BODY + 8, &HIGHEST, Malformed::Value),
         ("frame_skip", BODY + 16, &(4 * RECORD_MAX as u64 + 1).to_le_bytes(), Malformed::Value),
+        ("frame_lent", FRAME + 1, &[4], Malformed::Value),
+        ("frame_lent", BODY + 4, &[0; 4], Malformed::Value),
+        ("frame_lent", BODY + 8, &[0; 8], Malformed::Value),
+        ("frame_lent", BODY + 24, &[4, 0, 0], Malformed::Value),
+        ("frame_lent", BODY + 24, &[0; 4], Malformed::Value),
+        ("frame_lent", BODY + 24, &[0xf8, 0xff, 0xff, 0xff], Malformed::Value),
+        ("frame_lent", BODY + 28, &[1], Malformed::Value),
         ("frame_refuse", FRAME + 1, &[1], Malformed::Value),
         ("frame_refuse", FRAME + 2, &[0, 1], Malformed::Length(256)),
         ("frame_refuse", FRAME + 2, &[14], Malformed::Value),

@@ -169,6 +169,18 @@ fn small() -> impl Strategy<Value = Frame<'static>> {
             .prop_map(|(stream, code, seq, text)| { Frame::Verdict { stream, code, seq, text } }),
         (stream(), 1..=u32::MAX, seq(), 0..=RECORD_MAX as u64)
             .prop_map(|(stream, count, base, bytes)| Frame::Skip { stream, count, base, bytes }),
+        (
+            stream(),
+            1..=u32::MAX,
+            seq(),
+            any::<u64>(),
+            1..=RECORD_MAX as u32 / 8,
+            any::<[bool; 2]>()
+        )
+            .prop_map(|(stream, attempt, seq, place, words, [is_prompt, is_awaited])| {
+                let len = 8 * words;
+                Frame::Lent(Lent { stream, attempt, seq, place, len, is_prompt, is_awaited })
+            }),
         (stream(), seq()).prop_map(|(stream, seq)| Frame::Cancel { stream, seq }),
         (stream(), seq()).prop_map(|(stream, base)| Frame::Base { stream, base }),
         (stream(), 0..=SEQ_MAX).prop_map(|(stream, last)| Frame::Finish { stream, last }),
