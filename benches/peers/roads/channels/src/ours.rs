@@ -117,26 +117,14 @@ pub fn send_values<T: Value>(args: &Args) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Values there and back, by a channel each way, as with the crates.
+/// Values there and back, by request and reply.
 pub fn return_values<T: Value>(args: &Args) -> Result<(), Failed> {
     let (far, near) = nodes()?;
-    near.listen("inproc://race-back").wait()?;
-    let mut there = far.receiver::<T>("race").open().wait()?;
-    let mut answers = near.receiver::<T>("race").open().wait()?;
-    let back = far.sender::<T>("inproc://race-back/race").open().wait()?;
-    thread::spawn(move || {
-        while let Ok(value) = there.recv().wait() {
-            if back.send(&value).wait().is_err() {
-                return;
-            }
-        }
-    });
-    let tx = near.sender::<T>("inproc://race/race").open().wait()?;
+    let _service = far.serve("race", |value: T| async { Ok::<T, String>(value) }).wait()?;
     let value = T::make(args.size, 0);
     let mut times = Times::new(ends::begin()?);
     while times.ask() {
-        tx.send(&value).wait()?;
-        answers.recv().wait()?;
+        near.request::<T>("inproc://race/race", &value).wait()?;
         times.answered();
     }
     times.report();
