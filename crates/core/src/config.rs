@@ -9,8 +9,8 @@ use crate::recovery::RecoveryConfig;
 pub struct LinkConfig {
     /// Timers of loss detection on datagram transports.
     pub recovery: RecoveryConfig,
-    /// How long progress may wait for a packet to ride on. Default 5 ms. More saves packets and
-    /// delays the release of the sender's memory.
+    /// How long progress may wait for a packet to ride on, and for more to report. Default 5 ms. More
+    /// saves packets and delays the release of the sender's memory.
     pub ack_delay: Duration,
     /// After this long without sending, a ping goes out. Default 1 s.
     pub keep_alive: Duration,
