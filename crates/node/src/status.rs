@@ -248,17 +248,26 @@ impl Node {
         })
     }
 
-    /// The status of the node at `address`.
+    /// The status of the node at `address`, which has to be there: if nobody listens, that is the
+    /// answer, at once.
     ///
     /// # Errors
-    /// As for [`Node::raw_request`]; [`RequestError::NoResponder`] where the node does not tell.
+    /// As for [`Node::raw_request`]; [`RequestError::NoResponder`] where the node does not tell;
+    /// [`RequestError::Unreachable`].
     pub fn status_of(&self, address: &str) -> Opening<Result<Status, RequestError>> {
         let node = self.clone();
         let address = address.to_owned();
         Opening::new(async move {
             let address: Address = address.parse().map_err(crate::error::OpenError::from)?;
             let target = address.with_channel(STATUS).map_err(crate::error::OpenError::from)?;
-            let reply = node.raw_request(&target.to_string(), b"").await?;
+            let target = target.to_string();
+            let reply = tokio::select! {
+                biased;
+                reply = node.raw_request(&target, b"") => reply?,
+                why = node.hub().refusal_of(&address) => {
+                    return Err(RequestError::Unreachable { destination: address.endpoint(), why });
+                }
+            };
             serde_json::from_slice(&reply).map_err(|error| RequestError::Decode(error.to_string()))
         })
     }
