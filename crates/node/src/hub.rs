@@ -463,18 +463,6 @@ impl Hub {
         peer
     }
 
-    /// Why nobody can be reached there; waits for as long as somebody may be.
-    pub async fn refusal_of(self: &Arc<Self>, address: &Address) -> String {
-        let mut changes = self.links.subscribe();
-        let peer = self.peer_at(address);
-        loop {
-            if let Some(why) = peer.refusal() {
-                return why;
-            }
-            let _ = changes.changed().await; // the sender lives as long as we do
-        }
-    }
-
     /// The end of a link that a peer has greeted us for.
     pub fn peer_of(self: &Arc<Self>, identity: &Identity, link: u64, place: &str) -> Arc<Peer> {
         let mut inner = self.lock();
