@@ -38,7 +38,7 @@ pub(crate) struct BenchArgs {
     /// Sizes of the bodies
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "64")]
     pub(crate) size: Vec<String>,
-    /// Round trips a second at most, or max; the time counts from when each was due
+    /// In `rtt` and `group`: so many a second at most, or max; the time counts from when each was due
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "max")]
     pub(crate) rate: Vec<String>,
     /// How long each measurement takes
@@ -149,6 +149,16 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
+    if args.rate != ["max"] && matches!(args.what, What::Queue | What::Send) {
+        let what = if args.what == What::Queue { "queue" } else { "send" };
+        let instead = match args.what {
+            What::Queue => "say with --in-flight how many pushes may be on their way",
+            _ => "measure round trips at a rate: tidings bench rtt --rate 10k",
+        };
+        return Err(Trouble::new("E0601", format!("`bench {what}` has no --rate"))
+            .why("it sends as fast as the other end takes it")
+            .hint(instead));
+    }
     match args.what {
         What::Group => return group::run(&args, context),
         What::Queue => return queue::run(&args, context),
@@ -199,12 +209,15 @@ fn show(rows: &[Row], args: &BenchArgs, context: &Context) -> Result<(), Trouble
         output.write(figures::table(rows, args.what).as_bytes())?;
     }
     output.flush()?;
-    if let Some(file) = &args.plot {
-        std::fs::write(file, figures::svg(rows, args.what)).map_err(|error| {
-            Trouble::new("E0701", format!("{} could not be written: {error}", file.display()))
-        })?;
-    }
-    Ok(())
+    draw(args, || figures::svg(rows, args.what))
+}
+
+/// Writes the drawing, if one is wanted.
+fn draw(args: &BenchArgs, svg: impl FnOnce() -> String) -> Result<(), Trouble> {
+    let Some(file) = &args.plot else { return Ok(()) };
+    std::fs::write(file, svg()).map_err(|error| {
+        Trouble::new("E0701", format!("{} could not be written: {error}", file.display()))
+    })
 }
 
 /// Every case, the raw one right behind the one of ours that it is compared with.

@@ -6,7 +6,7 @@ mod print;
 mod state;
 
 use clap::{Args, Subcommand, ValueEnum};
-use tidings::{GroupOrder, GroupStatus, Reliability};
+use tidings::{GroupOrder, GroupStatus, Reliability, RequestError};
 
 use crate::{
     context::Context,
@@ -115,7 +115,10 @@ fn groups(addr: &str, args: &NodeArgs, context: &Context) -> Result<Vec<GroupSta
     let address = node_address(addr)?;
     args.judge(&address, &config, context)?;
     let node = args.start(&config, Keep::Nothing)?;
-    let status = node.status_of(&address.endpoint()).wait().map_err(|error| trouble(&error))?;
+    let status = node.status_of(&address.endpoint()).wait().map_err(|error| match &error {
+        RequestError::Unreachable { why, .. } => trouble(&error).why(why.clone()),
+        _ => trouble(&error),
+    })?;
     Ok(status.groups)
 }
 

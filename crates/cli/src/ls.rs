@@ -48,6 +48,9 @@ fn explain(error: &RequestError, endpoint: &str) -> Trouble {
                 .hint("start one: tidings serve; or name another: tidings ls ADDR")
                 .retryable(true)
         }
+        RequestError::Unreachable { why, .. } => trouble(error)
+            .why(why.clone())
+            .hint("start one: tidings serve; or name another: tidings ls ADDR"),
         RequestError::NoResponder { .. } => {
             trouble(error).why("the node is there, but does not tell of itself")
         }

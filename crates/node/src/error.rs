@@ -383,6 +383,14 @@ pub enum RequestError {
         /// Whether there was a connection to it.
         is_connected: bool,
     },
+    /// Nobody listens there: it was asked of a node that has to be there now.
+    #[error("no node answers at {destination}")]
+    Unreachable {
+        /// The node.
+        destination: String,
+        /// What came of the last try to connect.
+        why: String,
+    },
     /// The responder failed.
     #[error("the responder failed: {text}")]
     Failed {

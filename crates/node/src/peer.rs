@@ -249,6 +249,13 @@ impl Peer {
         })
     }
 
+    /// Why nobody listens there, if the last try to connect was refused and none ever succeeded.
+    pub fn refusal(&self) -> Option<String> {
+        let state = self.lock();
+        let is_new = state.connection.is_none() && state.identity.is_none();
+        (is_new && state.is_refused).then(|| state.trouble.clone())
+    }
+
     /// The connection is gone; what is unsettled waits for the next one.
     pub fn detach(&self, state: &mut State, trouble: String) {
         if let Some(connection) = state.connection.take() {

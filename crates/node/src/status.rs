@@ -1,14 +1,14 @@
 //! What a node says of itself: for `tidings ls`, dashboards and tests.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 use tidings_core::{BreakerState, Delivery, Order};
 use tidings_transport::Address;
 
 use crate::error::RequestError;
-use crate::hub::Purpose;
+use crate::hub::{Hub, Purpose};
 use crate::node::{Node, Opening};
 
 /// The channel on which a node answers questions about itself.
@@ -238,7 +238,7 @@ impl Node {
 
     /// Lets others ask for this node's status, until the service is dropped.
     pub fn serve_status(&self) -> Opening<Result<crate::node::Service, crate::error::OpenError>> {
-        let weak = std::sync::Arc::downgrade(&self.inner);
+        let weak = Arc::downgrade(&self.inner);
         self.raw_serve(STATUS, move |_| {
             let status = weak.upgrade().map(|inner| Node { inner }.status());
             async move {
@@ -248,18 +248,39 @@ impl Node {
         })
     }
 
-    /// The status of the node at `address`.
+    /// The status of the node at `address`, which has to be there: if nobody listens, that is the
+    /// answer, at once.
     ///
     /// # Errors
-    /// As for [`Node::raw_request`]; [`RequestError::NoResponder`] where the node does not tell.
+    /// As for [`Node::raw_request`]; [`RequestError::NoResponder`] where the node does not tell;
+    /// [`RequestError::Unreachable`].
     pub fn status_of(&self, address: &str) -> Opening<Result<Status, RequestError>> {
         let node = self.clone();
         let address = address.to_owned();
         Opening::new(async move {
             let address: Address = address.parse().map_err(crate::error::OpenError::from)?;
             let target = address.with_channel(STATUS).map_err(crate::error::OpenError::from)?;
-            let reply = node.raw_request(&target.to_string(), b"").await?;
+            let target = target.to_string();
+            let reply = tokio::select! {
+                biased;
+                reply = node.raw_request(&target, b"") => reply?,
+                why = refusal_of(node.hub(), &address) => {
+                    return Err(RequestError::Unreachable { destination: address.endpoint(), why });
+                }
+            };
             serde_json::from_slice(&reply).map_err(|error| RequestError::Decode(error.to_string()))
         })
+    }
+}
+
+/// Why nobody can be reached there; waits for as long as somebody may be.
+async fn refusal_of(hub: &Arc<Hub>, address: &Address) -> String {
+    let mut changes = hub.links.subscribe();
+    let peer = hub.peer_at(address);
+    loop {
+        if let Some(why) = peer.refusal() {
+            return why;
+        }
+        let _ = changes.changed().await; // the sender lives as long as the hub
     }
 }

@@ -181,27 +181,42 @@ pub(super) fn svg(rows: &[Row], what: What) -> String {
         _ => row.bytes_per_s / 1e6,
     };
     let unit = if what == What::Rtt { "us at p50" } else { "MB/s" };
-    let most = rows.iter().map(value).fold(1e-9, f64::max);
-    let height = 40 + 24 * rows.len();
+    let bars = rows.iter().map(|row| Bar {
+        label: format!("{} {} {} B", row.transport, row.end, row.size),
+        value: value(row),
+        is_ours: row.end == "tidings",
+    });
+    bars_of(unit, &bars.collect::<Vec<_>>())
+}
+
+/// One bar of a drawing.
+pub(super) struct Bar {
+    pub(super) label: String,
+    pub(super) value: f64,
+    pub(super) is_ours: bool,
+}
+
+/// A drawing of bars, one below the other.
+pub(super) fn bars_of(unit: &str, bars: &[Bar]) -> String {
+    let most = bars.iter().map(|bar| bar.value).fold(1e-9, f64::max);
+    let height = 40 + 24 * bars.len();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"760\" height=\"{height}\" fill=\"white\"/>\n\
          <text x=\"10\" y=\"20\" font-weight=\"bold\">tidings bench: {unit}</text>\n"
     );
-    for (at, row) in rows.iter().enumerate() {
+    for (at, Bar { label, value, is_ours }) in bars.iter().enumerate() {
         let y = 32 + 24 * at;
-        let width = value(row) / most * 380.0;
-        let fill = if row.end == "tidings" { "#2a6f97" } else { "#a9a9a9" };
-        let label = format!("{} {} {} B", row.transport, row.end, row.size);
+        let width = value / most * 380.0;
+        let fill = if *is_ours { "#2a6f97" } else { "#a9a9a9" };
         let _ = writeln!(
             svg,
             "<text x=\"10\" y=\"{0}\">{label}</text>\
              <rect x=\"200\" y=\"{y}\" width=\"{width:.1}\" height=\"16\" fill=\"{fill}\"/>\
-             <text x=\"{1:.1}\" y=\"{0}\">{2:.1}</text>",
+             <text x=\"{1:.1}\" y=\"{0}\">{value:.1}</text>",
             y + 13,
             206.0 + width,
-            value(row),
         );
     }
     svg.push_str("</svg>\n");

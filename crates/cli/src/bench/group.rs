@@ -14,7 +14,10 @@ use serde_json::json;
 use tidings::{GroupError, GroupSender, Node, RawGroup, RawGroupEvent};
 
 use crate::{
-    bench::{BenchArgs, Senders, figures},
+    bench::{
+        BenchArgs, Senders,
+        figures::{self, Bar},
+    },
     context::Context,
     diagnose::trouble,
     print::{self, Fields, Output, table},
@@ -48,7 +51,7 @@ pub(super) fn run(args: &BenchArgs, context: &Context) -> Result<Exit, Trouble> 
     if !context.is_quiet {
         print::note(&figures::machine());
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut bars) = (Vec::new(), Vec::new());
     let mut output = Output::new();
     for members in &args.members {
         for size in &args.size {
@@ -79,6 +82,8 @@ pub(super) fn run(args: &BenchArgs, context: &Context) -> Result<Exit, Trouble> 
                         ("p99_us", json!(p99.0)),
                     ]))?;
                 }
+                let label = format!("{members} members, {size}, {rate}");
+                bars.push(Bar { label, value: speed.0, is_ours: true });
                 rows.push(vec![
                     members.to_string(),
                     word(&args.senders),
@@ -102,6 +107,7 @@ pub(super) fn run(args: &BenchArgs, context: &Context) -> Result<Exit, Trouble> 
         output.write(table(&head, &rows).as_bytes())?;
     }
     output.flush()?;
+    super::draw(args, || figures::bars_of("multicasts/s at each member", &bars))?;
     Ok(Exit::Ok)
 }
 

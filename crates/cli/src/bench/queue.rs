@@ -21,7 +21,7 @@ use tidings::{Node, PushReceipt, Queue, QueueConfig, QueueError};
 use crate::{
     bench::{
         BenchArgs,
-        figures::{self, Assertion},
+        figures::{self, Assertion, Bar},
     },
     context::Context,
     diagnose::trouble,
@@ -106,6 +106,8 @@ pub(super) fn run(args: &BenchArgs, context: &Context) -> Result<Exit, Trouble> 
     let rows: Vec<Row<'_>> =
         cases.iter().zip(&runs).map(|(case, runs)| Row::new(*case, runs)).collect();
     show(&rows, &floors, &address, context)?;
+    let bars = rows.iter().map(|row| Bar { label: row.name(), value: row.rate[0], is_ours: true });
+    super::draw(args, || figures::bars_of("pushes/s", &bars.collect::<Vec<_>>()))?;
     let broken = rows.iter().flat_map(|row| {
         let (runs, rate, name) = (row.runs, row.rate[0], row.name());
         let of = move |share| Some(median(runs, |run| run.quantile_us(share))[0]);

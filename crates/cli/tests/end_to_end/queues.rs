@@ -272,7 +272,9 @@ fn pushes_are_measured_through_a_daemon() {
     let folder = Folder::new();
     let asked = ["--size", "100", "--duration", "50ms", "--repeat", "1", "--in-flight", "1,8"];
     let measure = |more: &[&str]| folder.run(&[&["bench", "queue"], &asked[..], more].concat());
-    let own = measure(&["--data", ".", "--json"]).expect(0).json();
+    let own = measure(&["--data", ".", "--json", "--plot", "bars.svg"]).expect(0).json();
+    let drawn = folder.read("bars.svg");
+    assert_eq!(drawn.matches("in flight").count(), 2, "{drawn}");
     assert_eq!(own.iter().map(|row| &row["in_flight"]).collect::<Vec<_>>(), [1, 8]);
     for row in &own {
         let figure = |name: &str| row[name].as_f64().unwrap();

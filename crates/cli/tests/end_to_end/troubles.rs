@@ -1,5 +1,7 @@
 //! Bad input and trouble: the right exit code, one sentence of what, why and what to try.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use crate::stage::Folder;
@@ -7,7 +9,7 @@ use crate::stage::Folder;
 #[test]
 fn mistakes_in_usage_are_told_as_the_output_was_asked_for() {
     let folder = Folder::new();
-    let table: [&[&str]; 9] = [
+    let table: [&[&str]; 11] = [
         &["nonsense"],
         &["send"],
         &["send", "tcp://127.0.0.1:1/a", "x", "--until", "soon"],
@@ -17,6 +19,8 @@ fn mistakes_in_usage_are_told_as_the_output_was_asked_for() {
         &["send", "no address", "x"],
         &["reply", "tcp://127.0.0.1:1/a"],
         &["sim", "--faults", "fire"],
+        &["bench", "queue", "--rate", "100"],
+        &["bench", "send", "--rate", "max,100"],
     ];
     for args in table {
         let done = folder.run(args).expect(2);
@@ -24,6 +28,21 @@ fn mistakes_in_usage_are_told_as_the_output_was_asked_for() {
         assert!(done.stderr.contains("\n  try: "), "{}", done.stderr);
         assert!(done.stdout.is_empty());
         folder.run(&[args, &["--json"]].concat()).expect(2).error();
+    }
+}
+
+/// Who asks a node about itself is not kept waiting for one that is not there.
+#[test]
+fn where_nobody_listens_that_is_said_at_once() {
+    let folder = Folder::new();
+    let nowhere = format!("unix://{}", folder.path("nobody.sock").display());
+    for args in
+        [&["ls", &nowhere][..], &["group", "ls", &nowhere], &["group", "view", &nowhere, "g"]]
+    {
+        let begun = Instant::now();
+        let error = folder.run(&[args, &["--json"]].concat()).expect(4).error();
+        assert_eq!(error["code"], "E0210", "{args:?}: {error}");
+        assert!(begun.elapsed() < tidings::TIMEOUT_DEFAULT, "{args:?}: {:?}", begun.elapsed());
     }
 }
 

@@ -140,7 +140,7 @@ impl Diagnose for RequestError {
             Self::Send(error) => error.diagnosis(),
             Self::Open(error) => error.diagnosis(),
             Self::NoResponder { .. } => row("E0203", "NoResponder", true, Fault::Peer),
-            Self::Timeout { is_connected: false, .. } => {
+            Self::Timeout { is_connected: false, .. } | Self::Unreachable { .. } => {
                 row("E0210", "Unreachable", true, Fault::Network)
             }
             Self::Timeout { .. } => row("E0209", "Timeout", true, Fault::Peer),
