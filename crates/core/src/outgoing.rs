@@ -104,6 +104,7 @@ pub(crate) struct Outgoing {
     unsettled_bytes: u64,
     waiting: u32,
     waiting_bytes: u64,
+    unasked: (u32, u64), // messages and bytes since one that asks for a word
     next_expiry: Option<Time>,
     has_deadlines: bool,    // some message ever had one
     too_large: Option<u64>, // a ticket that the receiver can never take
@@ -145,6 +146,7 @@ impl Outgoing {
             unsettled_bytes: 0,
             waiting: 0,
             waiting_bytes: 0,
+            unasked: (0, 0),
             next_expiry: None,
             has_deadlines: false,
             too_large: None,
@@ -164,7 +166,7 @@ impl Outgoing {
         let (ticket, meta) = self.admit(now, message, message.body.len(), ended)?;
         let lane = self.lane(message.priority);
         self.lanes[lane].push(&mut self.chunks, ticket, &meta, message.body);
-        self.enter(message, meta.record_len(message.body.len()));
+        self.enter(message, meta.record_len(message.body.len()), meta.is_awaited);
         Ok(ticket)
     }
 
@@ -184,7 +186,7 @@ impl Outgoing {
         let meta = RecordMeta {
             ttl_ms: travels.map_or(0, |deadline| pieces::ttl_ms(deadline, now)),
             is_prompt: message.until == Stage::Received || message.until == Stage::Synced,
-            is_awaited: message.until >= Stage::Taken,
+            is_awaited: message.until >= Stage::Taken || self.is_word_due(body_len),
             fragment: None,
             key: message.key,
             headers: message.headers,
@@ -192,6 +194,23 @@ impl Outgoing {
         };
         self.make_room(message, body_len, meta.record_len(body_len), ended)?;
         Ok((self.first_ticket + self.entries.len() as u64, meta))
+    }
+
+    /// Whether a message of `len` bytes is to ask the receiver for a word as soon as it is processed: one
+    /// in each quarter of a buffer that is smaller than what the receiver grants. That one reports by
+    /// itself only when its own buffer fills.
+    #[inline]
+    fn is_word_due(&self, len: usize) -> bool {
+        let (count, bytes) = self.unasked;
+        let is_quarter = (u64::from(count) + 1) * 4 >= u64::from(self.spec.capacity)
+            || (bytes + len as u64) * 4 >= self.spec.capacity_bytes;
+        let granted = self.credit.saturating_sub(self.received);
+        let on_the_way = self.unsettled_bytes - self.waiting_bytes;
+        let granted_bytes =
+            self.credit_bytes.saturating_add(on_the_way).saturating_sub(self.offered_bytes);
+        is_quarter
+            && (granted > u64::from(self.spec.capacity) || granted_bytes > self.spec.capacity_bytes)
+            && self.spec.delivery != Delivery::AtMostOnce
     }
 
     fn lane(&mut self, priority: u8) -> usize {
@@ -204,7 +223,7 @@ impl Outgoing {
 
     /// Counts a message whose record is in its lane.
     #[inline]
-    fn enter(&mut self, message: &Message<'_>, len: usize) {
+    fn enter(&mut self, message: &Message<'_>, len: usize, is_awaited: bool) {
         let priority = message.priority.min(PRIORITIES as u8 - 1);
         self.occupied |= 1 << priority;
         self.entries.push_back(Entry {
@@ -215,6 +234,9 @@ impl Outgoing {
             priority,
             is_done: false,
         });
+        let (count, bytes) = self.unasked;
+        self.unasked =
+            if is_awaited { (0, 0) } else { (count.saturating_add(1), bytes + len as u64) };
         self.unsettled += 1;
         self.unsettled_bytes += len as u64;
         self.waiting += 1;

@@ -45,11 +45,15 @@ impl Codec {
     }
 
     fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, SendError> {
+        let mut bytes = value::spare();
         match self {
             Self::Postcard => {
-                postcard::to_stdvec(value).map_err(|e| SendError::Encode(e.to_string()))
+                postcard::to_extend(value, bytes).map_err(|e| SendError::Encode(e.to_string()))
             }
-            Self::Json => serde_json::to_vec(value).map_err(|e| SendError::Encode(e.to_string())),
+            Self::Json => match serde_json::to_writer(&mut bytes, value) {
+                Ok(()) => Ok(bytes),
+                Err(error) => Err(SendError::Encode(error.to_string())),
+            },
         }
     }
 

@@ -58,7 +58,7 @@ impl Outgoing {
             Some(place) => self.lanes[lane].push_loan(&mut self.chunks, ticket, loan, place),
             None => self.lanes[lane].push(&mut self.chunks, ticket, meta, loan.body()),
         }
-        self.enter(message, meta.record_len(body_len));
+        self.enter(message, meta.record_len(body_len), meta.is_awaited);
     }
 
     /// Memory for a body of `len` bytes, to be filled and given to `send_loan`.

@@ -241,6 +241,26 @@ fn a_loan_that_is_refused_is_as_it_was() {
     assert_eq!(outgoing.lend(2 << 20, &mut |_| None).err(), Some(Refused::TooLarge));
 }
 
+#[test]
+fn a_buffer_smaller_than_the_grant_asks_for_a_word_each_quarter() {
+    let asking = |granted: (u64, u64)| {
+        let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+        learn(&mut outgoing, 0, 0, granted.0, granted.1);
+        (0..8).for_each(|_| assert!(send(&mut outgoing, 1).is_ok()));
+        let mut asking = Vec::new();
+        while let Some(Piece::Records { chunk, start, end, .. }) =
+            outgoing.next_piece(Time(0), ROOM)
+        {
+            let records = tidings_wire::Records::new(outgoing.chunks.slice(chunk, start, end));
+            asking.extend(records.map(|record| record.meta.is_awaited));
+        }
+        asking
+    };
+    let [no, yes] = [false, true];
+    assert_eq!(asking((100, 1 << 30)), [no, yes, no, yes, no, yes, no, yes]);
+    assert_eq!(asking((8, 1 << 20)), [no; 8], "the receiver reports by itself");
+}
+
 /// Memory that a test pretends to share.
 struct Lent {
     bytes: Vec<u8>,

@@ -1,5 +1,6 @@
 //! One send of a value. What the raw send does is in `sender`.
 
+use std::cell::Cell;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::Duration;
@@ -82,7 +83,29 @@ impl<'a> SendValue<'a> {
     /// As for [`crate::Send::wait`].
     pub fn wait(self) -> Result<Receipt, SendError> {
         let (tx, parts) = self.parts()?;
-        Self::raw(tx, &parts).wait()
+        let result = Self::raw(tx, &parts).wait();
+        keep(parts.body);
+        result
+    }
+}
+
+/// Encoded values that are longer are not worth keeping their memory.
+const SPARE_MAX: usize = 64 * 1024;
+
+thread_local! {
+    /// Memory for the next value that this thread encodes.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty buffer, if there is one with the memory of an earlier value.
+pub(super) fn spare() -> Vec<u8> {
+    SPARE.take()
+}
+
+fn keep(mut bytes: Vec<u8>) {
+    if bytes.capacity() <= SPARE_MAX {
+        bytes.clear();
+        SPARE.set(bytes);
     }
 }
 
