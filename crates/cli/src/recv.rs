@@ -302,6 +302,10 @@ impl Taking {
                     Taken::Written => {}
                     Taken::Refused(why) => return Ok(message.reject(&why)),
                     Taken::Later(pause) => return Ok(message.nack_after(pause)),
+                    Taken::Impossible(trouble) => {
+                        message.reject(trouble.what());
+                        return Err(trouble);
+                    }
                 }
                 is_due = file.is_due();
             }

@@ -51,6 +51,8 @@ pub(super) enum Taken {
     Refused(String),
     /// It may come again after a while.
     Later(Duration),
+    /// The file cannot be written, and waiting would not help.
+    Impossible(Trouble),
 }
 
 /// What the headers of a message say of it.
@@ -109,9 +111,13 @@ impl InFile {
             Err(why) => return Ok(self.refuse(why, context)),
         };
         if self.part.is_none() {
-            match self.begin(&piece)? {
-                Ok(part) => self.part = Some(part),
+            let path = match self.target(piece.name) {
+                Ok(path) => path,
                 Err(why) => return Ok(self.refuse(why, context)),
+            };
+            match self.begin(&path, &piece.version) {
+                Ok(part) => self.part = Some(part),
+                Err(trouble) => return Ok(Taken::Impossible(trouble)),
             }
         }
         let Some(part) = &mut self.part else { return Ok(Taken::Later(GAPS_PAUSE)) };
@@ -122,7 +128,6 @@ impl InFile {
         if !part.write(piece.at, body)? {
             return Ok(Taken::Later(GAPS_PAUSE));
         }
-        self.began.get_or_insert_with(Instant::now);
         self.pieces += 1;
         self.unrecorded += body.len() as u64;
         if part.is_whole() {
@@ -143,16 +148,21 @@ impl InFile {
     }
 
     /// The first piece says which file it is.
-    fn begin(&self, piece: &Piece<'_>) -> Result<Result<Part, String>, Trouble> {
+    fn begin(&mut self, path: &Path, version: &Version) -> Result<Part, Trouble> {
+        check_free(path, self.is_overwriting)?;
+        self.began = Some(Instant::now());
+        Part::open(path, version, self.is_overwriting)
+    }
+
+    /// Where it goes, or why its name will not do.
+    fn target(&self, name: &[u8]) -> Result<PathBuf, String> {
         if !self.path.is_dir() {
-            return Part::open(&self.path, &piece.version, self.is_overwriting).map(Ok);
+            return Ok(self.path.clone());
         }
-        if let Some(why) = unsafe_name(piece.name) {
-            return Ok(Err(why));
+        match unsafe_name(name) {
+            Some(why) => Err(why),
+            None => Ok(self.path.join(OsStr::from_bytes(name))),
         }
-        let path = self.path.join(OsStr::from_bytes(piece.name));
-        check_free(&path, self.is_overwriting)?;
-        Part::open(&path, &piece.version, self.is_overwriting).map(Ok)
     }
 
     /// The first is told, all of them are counted.

@@ -73,7 +73,8 @@ impl Part {
                 .why(format!("it is a part of {of}, and what comes is {version}"))
                 .hint("remove it, or say --overwrite"));
         }
-        let known = known.filter(|old| old.version == *version && old.boot == boot());
+        let known = known
+            .filter(|old| old.version == *version && !old.boot.is_empty() && old.boot == boot());
         let failed = |error| unwritable(&path, &error);
         // The map first: a part without one would be taken for somebody else's.
         let ranges = known.map(|old| old.ranges).unwrap_or_default();
@@ -191,8 +192,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Trouble {
         .hint("check the path, its permissions and the room on the disk")
 }
 
-/// Empty where the system does not say: two of those are not the same boot either, but nobody asks
-/// on such a system.
+/// Empty where the system does not say.
 fn boot() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()

@@ -124,7 +124,7 @@ impl Pieces {
     fn changed(&self, len: u64) -> Trouble {
         let what = format!("{} was changed while it was sent", self.path.display());
         let why = match len {
-            len if len == self.size => "its content was written to".to_owned(),
+            len if len == self.size => "its content is not what it was, or longer".to_owned(),
             len => format!("it had {} bytes, and now has {len}", self.size),
         };
         Trouble::new("E0604", what)
