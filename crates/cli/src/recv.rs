@@ -300,8 +300,14 @@ impl Taking {
             Sink::File(file) => {
                 match file.take(&message, context)? {
                     Taken::Written => {}
-                    Taken::Refused(why) => return Ok(message.reject(&why)),
-                    Taken::Later(pause) => return Ok(message.nack_after(pause)),
+                    Taken::Refused(why) => {
+                        message.reject(&why);
+                        return Ok(());
+                    }
+                    Taken::Later(pause) => {
+                        message.nack_after(pause);
+                        return Ok(());
+                    }
                     Taken::Impossible(trouble) => {
                         message.reject(trouble.what());
                         return Err(trouble);

@@ -30,6 +30,8 @@ const NAME_MAX: usize = 240;
 const MODIFIED_MAX: usize = 40;
 /// How long a piece is left with its sender when there are too many gaps to remember one more.
 const GAPS_PAUSE: Duration = Duration::from_millis(50);
+/// Refused messages that are told one by one.
+const REFUSALS_TOLD: u64 = 8;
 
 /// The file that is to be put together.
 pub(super) struct InFile {
@@ -165,9 +167,9 @@ impl InFile {
         }
     }
 
-    /// The first is told, all of them are counted.
+    /// The first ones are told, all of them are counted.
     fn refuse(&mut self, why: String, context: &Context) -> Taken {
-        if self.refused == 0 {
+        if self.refused < REFUSALS_TOLD {
             context.warn(&format!("a message was refused: {}", printable(why.as_bytes())));
         }
         self.refused += 1;
@@ -176,7 +178,7 @@ impl InFile {
 
     /// Says how it ended: the file, or how much of it is there.
     pub(super) fn tell(&self, context: &Context) {
-        if self.refused > 1 {
+        if self.refused > REFUSALS_TOLD {
             context.warn(&format!("{} were refused", count(self.refused, "message")));
         }
         let Some(part) = &self.part else { return };
