@@ -15,7 +15,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError, Scheme};
+use tidings::{Ack, Address, Node, RawMessage, RawReceiver, RecvError, Scheme};
 
 use self::{
     file::{InFile, Taken},
@@ -26,7 +26,7 @@ use crate::{
     diagnose::{channel_address, trouble},
     file::PIECE_MAX,
     interrupt::{Interrupt, LOOK_EVERY},
-    node::{self, Keep, NodeArgs},
+    node::{self, Keep, Listening, NodeArgs},
     print::{self, Fields, Output, base64, printable},
     quantity::{count, parse_duration, show_duration},
     trouble::{Exit, Trouble},
@@ -103,16 +103,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
     args.node.judge(&address, &config, context)?;
-    if args.connect && address.is_plain() {
-        return Err(Trouble::new("E0301", "a node that holds messages gives them away framed")
-            .why(format!("{address} is for bare bodies, of programs that are not ours"))
-            .hint("leave out --connect to take what such programs send"));
-    }
-    if args.whole.file.is_some() && address.is_plain() {
-        return Err(Trouble::new("E0301", "bare bodies cannot be put together to a file")
-            .why(format!("what comes to {address} does not say where in the file it belongs"))
-            .hint("leave out ?plain where both ends are tidings"));
-    }
+    check_plain(&args, &address)?;
     let interrupt = context.interrupt()?;
     let whole = args.whole.file.as_ref().map(|path| InFile::open(path, args.whole.overwrite));
     let whole = whole.transpose()?;
@@ -138,23 +129,7 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
         (None, None) => Sink::Output,
     };
     let listening = if args.connect { None } else { Some(node::listen(&node, &address)?) };
-    match &listening {
-        Some(listening) => {
-            let place = &listening.address;
-            let at = if place.is_plain() {
-                place.to_string()
-            } else {
-                format!("{}/{channel}", place.endpoint())
-            };
-            let text = format!("listening on {at}");
-            context.event(&Fields(&[("event", json!("listening")), ("address", json!(at))]), &text);
-        }
-        None => {
-            let event = ("event", json!("taking"));
-            let text = format!("taking from {address}");
-            context.event(&Fields(&[event, ("address", json!(address.to_string()))]), &text);
-        }
-    }
+    tell_start(listening.as_ref(), &address, &channel, context);
     interrupt.drain_within(config.drain, || print::note("interrupted before all was acknowledged"));
     let mut taking = Taking {
         receiver,
@@ -177,6 +152,42 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let exit = taking.finish(end, context, started);
     node::close(&node, &config, context);
     exit
+}
+
+/// What bare bodies cannot do.
+fn check_plain(args: &RecvArgs, address: &Address) -> Result<(), Trouble> {
+    if args.connect && address.is_plain() {
+        return Err(Trouble::new("E0301", "a node that holds messages gives them away framed")
+            .why(format!("{address} is for bare bodies, of programs that are not ours"))
+            .hint("leave out --connect to take what such programs send"));
+    }
+    if args.whole.file.is_some() && address.is_plain() {
+        return Err(Trouble::new("E0301", "bare bodies cannot be put together to a file")
+            .why(format!("what comes to {address} does not say where in the file it belongs"))
+            .hint("leave out ?plain where both ends are tidings"));
+    }
+    Ok(())
+}
+
+/// Says that it takes messages, and where.
+fn tell_start(listening: Option<&Listening>, address: &Address, channel: &str, context: &Context) {
+    match listening {
+        Some(listening) => {
+            let place = &listening.address;
+            let at = if place.is_plain() {
+                place.to_string()
+            } else {
+                format!("{}/{channel}", place.endpoint())
+            };
+            let text = format!("listening on {at}");
+            context.event(&Fields(&[("event", json!("listening")), ("address", json!(at))]), &text);
+        }
+        None => {
+            let event = ("event", json!("taking"));
+            let text = format!("taking from {address}");
+            context.event(&Fields(&[event, ("address", json!(address.to_string()))]), &text);
+        }
+    }
 }
 
 /// How a message looks.
