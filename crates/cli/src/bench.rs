@@ -146,6 +146,7 @@ pub(crate) struct Case {
     pub(crate) size: usize,
     pub(crate) rate: Option<f64>,
     pub(crate) duration: Duration,
+    pub(crate) node: NodeArgs,
 }
 
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<Exit, Trouble> {
@@ -253,6 +254,7 @@ fn cases(args: &BenchArgs) -> Result<Vec<Case>, Trouble> {
                         size,
                         rate,
                         duration: args.duration,
+                        node: args.node.clone(),
                     });
                 }
             }

@@ -313,8 +313,9 @@ const ROWS: &[Row] = &[
         kind: "Input",
         exit: Exit::Failed,
         text: "The input could not be read.\n\
-            The file of `--from` does not exist, is a directory, or may not be read. What had been \
-            read before the error was sent; the summary counts it.",
+            The file of `--from` or `--file` does not exist, is a directory, or may not be read; or \
+            that of `--file` was changed meanwhile. What had been read before the error was sent; \
+            the summary counts it, and `recv --file` keeps it as a part.",
     },
     Row {
         code: "E0605",
@@ -353,7 +354,8 @@ const ROWS: &[Row] = &[
         kind: "FileExists",
         exit: Exit::Failed,
         text: "The file is there already, and was left as it was.\n\
-            `tidings config init` never overwrites. Move the file away, or name another one.",
+            `tidings config init` never overwrites, `tidings recv --file` only with `--overwrite`. \
+            Move the file away, or name another one.",
     },
     Row {
         code: "E0610",

@@ -6,12 +6,12 @@ mod layers;
 
 use std::{path::Path, time::Duration};
 
-use tidings::{Delivery, Order, Overflow};
+use tidings::{Delivery, Latency, Order, Overflow};
 
 use crate::{
     quantity::{parse_duration, parse_size},
     trouble::Trouble,
-    words::{DeliveryWord, OrderWord, OverflowWord, value},
+    words::{DeliveryWord, LatencyWord, OrderWord, OverflowWord, value},
 };
 
 pub(crate) use keys::{Key, Value, template};
@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<String>,
     pub(crate) is_insecure: bool,
     pub(crate) drain: Duration,
+    pub(crate) latency: Latency,
     pub(crate) timeout: Duration,
     pub(crate) capacity: u32,
     pub(crate) capacity_bytes: u64,
@@ -75,6 +76,9 @@ impl Config {
             listen: listen.ok_or_else(|| missing("node.listen"))?,
             is_insecure: text("node.insecure")? == "true",
             drain: duration("node.drain")?,
+            latency: value::<LatencyWord>(&text("node.latency")?)
+                .ok_or_else(|| word("node.latency"))?
+                .0,
             timeout: duration("defaults.timeout")?,
             capacity: capacity
                 .parse()

@@ -17,6 +17,7 @@ mod diagnose;
 mod dlq;
 mod doctor;
 mod explain;
+mod file;
 mod generate;
 mod group;
 mod interrupt;

@@ -5,8 +5,13 @@ use serde_json::json;
 use tidings::{Address, Node, NodeBuilder, Service};
 
 use crate::{
-    config::Config, context::Context, diagnose::trouble, print::Fields, quantity::count,
+    config::Config,
+    context::Context,
+    diagnose::trouble,
+    print::Fields,
+    quantity::count,
     trouble::Trouble,
+    words::{LatencyWord, word},
 };
 
 /// Flags of every command that has a node.
@@ -21,6 +26,9 @@ pub(crate) struct NodeArgs {
     /// Go through the socket also where the other end is a process of this host and user
     #[arg(long)]
     pub(crate) no_shared_memory: bool,
+    /// How threads wait for what the other end may bring [default: adaptive]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) latency: Option<LatencyWord>,
 }
 
 /// Whether the node keeps messages for channels without a reader.
@@ -45,9 +53,31 @@ impl NodeArgs {
         self.told(builder, config, keep).start().wait().map_err(|error| trouble(&error))
     }
 
+    /// A node of a measurement: what the flags say, and no configuration, so that both ends are the
+    /// same.
+    pub(crate) fn builder(&self) -> NodeBuilder {
+        Node::builder()
+            .share_memory(!self.no_shared_memory)
+            .latency(self.latency.map(|word| word.0).unwrap_or_default())
+            .insecure(self.insecure)
+    }
+
+    /// The same flags, for the process at the other end of a measurement.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        for (is_set, flag) in
+            [(self.no_shared_memory, "--no-shared-memory"), (self.insecure, "--insecure")]
+        {
+            flags.extend(is_set.then(|| flag.to_owned()));
+        }
+        flags.extend(self.latency.map(|latency| format!("--latency={}", word(&latency))));
+        flags
+    }
+
     /// What flags and configuration say of the node.
     pub(crate) fn told(&self, builder: NodeBuilder, config: &Config, keep: Keep) -> NodeBuilder {
-        let builder = builder.share_memory(!self.no_shared_memory);
+        let latency = self.latency.map_or(config.latency, |word| word.0);
+        let builder = builder.share_memory(!self.no_shared_memory).latency(latency);
         let builder = builder.insecure(self.is_insecure(config)).hold(keep == Keep::Channels);
         match self.name.as_ref().or(config.name.as_ref()) {
             Some(name) => builder.name(name),

@@ -2,6 +2,8 @@
 //! were handed to standard output.
 
 mod file;
+mod lines;
+mod part;
 
 use std::{
     borrow::Cow,
@@ -13,14 +15,18 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
-use tidings::{Ack, Node, RawMessage, RawReceiver, RecvError, Scheme};
+use tidings::{Ack, Address, Node, RawMessage, RawReceiver, RecvError, Scheme};
 
-use self::file::OutFile;
+use self::{
+    file::{InFile, Taken},
+    lines::OutFile,
+};
 use crate::{
     context::Context,
     diagnose::{channel_address, trouble},
+    file::PIECE_MAX,
     interrupt::{Interrupt, LOOK_EVERY},
-    node::{self, Keep, NodeArgs},
+    node::{self, Keep, Listening, NodeArgs},
     print::{self, Fields, Output, base64, printable},
     quantity::{count, parse_duration, show_duration},
     trouble::{Exit, Trouble},
@@ -56,6 +62,21 @@ pub(crate) struct RecvArgs {
     node: NodeArgs,
     #[command(flatten)]
     durable: DurableArgs,
+    #[command(flatten)]
+    whole: FileArgs,
+}
+
+/// Putting a file together.
+#[derive(Args, Debug, Default)]
+struct FileArgs {
+    /// Put the pieces that `tidings send --file` sends together: into this file, or into one with
+    /// the sender's name in this directory. PATH.part until it is whole; then it ends
+    #[arg(long, value_name = "PATH")]
+    #[arg(conflicts_with_all = ["count", "raw", "ack", "durable", "out"])]
+    file: Option<PathBuf>,
+    /// Replace a file that is there already
+    #[arg(long, requires = "file")]
+    overwrite: bool,
 }
 
 /// Keeping what was received.
@@ -82,18 +103,18 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
     let (address, channel) = channel_address(&args.addr)?;
     let config = context.config()?;
     args.node.judge(&address, &config, context)?;
-    if args.connect && address.is_plain() {
-        return Err(Trouble::new("E0301", "a node that holds messages gives them away framed")
-            .why(format!("{address} is for bare bodies, of programs that are not ours"))
-            .hint("leave out --connect to take what such programs send"));
-    }
+    check_plain(&args, &address)?;
     let interrupt = context.interrupt()?;
+    let whole = args.whole.file.as_ref().map(|path| InFile::open(path, args.whole.overwrite));
+    let whole = whole.transpose()?;
     let node = args.node.start(&config, Keep::Nothing)?;
+    // Room for the longest piece, with its headers.
+    let least = if whole.is_some() { 2 * PIECE_MAX } else { 0 };
     let mut builder = node
         .raw_receiver(&channel)
         .ack(Ack::Explicit)
         .capacity(config.capacity)
-        .capacity_bytes(config.capacity_bytes)
+        .capacity_bytes(config.capacity_bytes.max(least))
         .attempts(u32::MAX);
     if args.connect {
         builder = builder.from(&address.to_string());
@@ -102,9 +123,55 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
         builder = builder.durable(folder);
     }
     let receiver = builder.open().wait().map_err(|error| trouble(&error))?;
-    let file = args.durable.out.as_ref().map(|path| OutFile::open(path, &receiver)).transpose()?;
+    let sink = match (whole, &args.durable.out) {
+        (Some(whole), _) => Sink::File(whole),
+        (None, Some(path)) => Sink::Lines(OutFile::open(path, &receiver)?),
+        (None, None) => Sink::Output,
+    };
     let listening = if args.connect { None } else { Some(node::listen(&node, &address)?) };
-    match &listening {
+    tell_start(listening.as_ref(), &address, &channel, context);
+    interrupt.drain_within(config.drain, || print::note("interrupted before all was acknowledged"));
+    let mut taking = Taking {
+        receiver,
+        holder: args.connect.then(|| (node.clone(), address.endpoint())),
+        pipe: (address.scheme() == Scheme::Pipe).then(|| node.clone()),
+        output: Output::new(),
+        sink,
+        form: Form::of(args.raw, context.is_json),
+        interrupt,
+        delay: args.delay,
+        timeout: args.timeout,
+        is_acking: args.ack == AckWord::Auto,
+        printed: Vec::new(),
+        kept: Vec::new(),
+        taken: 0,
+        is_limited: args.count.is_some(),
+    };
+    let started = Instant::now();
+    let end = taking.run(args.count, context);
+    let exit = taking.finish(end, context, started);
+    node::close(&node, &config, context);
+    exit
+}
+
+/// What bare bodies cannot do.
+fn check_plain(args: &RecvArgs, address: &Address) -> Result<(), Trouble> {
+    if args.connect && address.is_plain() {
+        return Err(Trouble::new("E0301", "a node that holds messages gives them away framed")
+            .why(format!("{address} is for bare bodies, of programs that are not ours"))
+            .hint("leave out --connect to take what such programs send"));
+    }
+    if args.whole.file.is_some() && address.is_plain() {
+        return Err(Trouble::new("E0301", "bare bodies cannot be put together to a file")
+            .why(format!("what comes to {address} does not say where in the file it belongs"))
+            .hint("leave out ?plain where both ends are tidings"));
+    }
+    Ok(())
+}
+
+/// Says that it takes messages, and where.
+fn tell_start(listening: Option<&Listening>, address: &Address, channel: &str, context: &Context) {
+    match listening {
         Some(listening) => {
             let place = &listening.address;
             let at = if place.is_plain() {
@@ -121,28 +188,6 @@ pub(crate) fn run(args: RecvArgs, context: &Context) -> Result<Exit, Trouble> {
             context.event(&Fields(&[event, ("address", json!(address.to_string()))]), &text);
         }
     }
-    interrupt.drain_within(config.drain, || print::note("interrupted before all was acknowledged"));
-    let mut taking = Taking {
-        receiver,
-        holder: args.connect.then(|| (node.clone(), address.endpoint())),
-        pipe: (address.scheme() == Scheme::Pipe).then(|| node.clone()),
-        output: Output::new(),
-        file,
-        form: Form::of(args.raw, context.is_json),
-        interrupt,
-        delay: args.delay,
-        timeout: args.timeout,
-        is_acking: args.ack == AckWord::Auto,
-        printed: Vec::new(),
-        kept: Vec::new(),
-        taken: 0,
-        is_limited: args.count.is_some(),
-    };
-    let started = Instant::now();
-    let end = taking.run(args.count);
-    let exit = taking.finish(end, context, started);
-    node::close(&node, &config, context);
-    exit
 }
 
 /// How a message looks.
@@ -168,6 +213,15 @@ impl Form {
     }
 }
 
+/// Where the bodies go.
+enum Sink {
+    Output,
+    /// Into a file, a line each.
+    Lines(OutFile),
+    /// Into the file that they are pieces of.
+    File(InFile),
+}
+
 /// Why taking ended.
 enum End {
     Enough,
@@ -186,8 +240,7 @@ struct Taking {
     /// Our node, where its one peer is at the other end of a pipe.
     pipe: Option<Node>,
     output: Output,
-    /// Where the bodies go, if not there.
-    file: Option<OutFile>,
+    sink: Sink,
     form: Form,
     interrupt: Interrupt,
     delay: Option<Duration>,
@@ -204,9 +257,9 @@ struct Taking {
 }
 
 impl Taking {
-    fn run(&mut self, limit: Option<u64>) -> Result<End, Trouble> {
+    fn run(&mut self, limit: Option<u64>, context: &Context) -> Result<End, Trouble> {
         let mut last = Instant::now();
-        while limit.is_none_or(|limit| self.taken < limit) {
+        while limit.is_none_or(|limit| self.taken < limit) && !self.is_whole() {
             if self.interrupt.is_raised() {
                 return Ok(End::Interrupted);
             }
@@ -230,7 +283,7 @@ impl Taking {
                 Err(RecvError::Closed) => return Ok(End::Closed),
                 Err(error) => return Err(trouble(&error)),
             };
-            self.take(message)?;
+            self.take(message, context)?;
             last = Instant::now();
         }
         Ok(End::Enough)
@@ -245,10 +298,34 @@ impl Taking {
         })
     }
 
-    fn take(&mut self, message: RawMessage) -> Result<(), Trouble> {
-        match &mut self.file {
-            Some(file) => file.line(&message),
-            None => print_message(&mut self.output, self.form, &message)?,
+    /// Whether the file that is put together has every byte.
+    fn is_whole(&self) -> bool {
+        matches!(&self.sink, Sink::File(file) if file.is_whole())
+    }
+
+    fn take(&mut self, message: RawMessage, context: &Context) -> Result<(), Trouble> {
+        let mut is_due = false;
+        match &mut self.sink {
+            Sink::Output => print_message(&mut self.output, self.form, &message)?,
+            Sink::Lines(file) => file.line(&message),
+            Sink::File(file) => {
+                match file.take(&message, context)? {
+                    Taken::Written => {}
+                    Taken::Refused(why) => {
+                        message.reject(&why);
+                        return Ok(());
+                    }
+                    Taken::Later(pause) => {
+                        message.nack_after(pause);
+                        return Ok(());
+                    }
+                    Taken::Impossible(trouble) => {
+                        message.reject(trouble.what());
+                        return Err(trouble);
+                    }
+                }
+                is_due = file.is_due();
+            }
         }
         self.taken += 1;
         if !self.is_acking {
@@ -266,14 +343,16 @@ impl Taking {
             self.interrupt.sleep(delay);
             return self.acknowledge();
         }
-        if self.printed.len() >= BATCH_MAX { self.acknowledge() } else { Ok(()) }
+        if is_due || self.printed.len() >= BATCH_MAX { self.acknowledge() } else { Ok(()) }
     }
 
     /// Hands what was printed to the reader, then tells the senders.
     fn acknowledge(&mut self) -> Result<(), Trouble> {
         self.output.flush()?;
-        if let Some(file) = &mut self.file {
-            file.commit(&self.printed)?;
+        match &mut self.sink {
+            Sink::Output => {}
+            Sink::Lines(file) => file.commit(&self.printed)?,
+            Sink::File(file) => file.record()?,
         }
         self.printed.drain(..).for_each(RawMessage::ack);
         Ok(())
@@ -285,9 +364,11 @@ impl Taking {
         context: &Context,
         started: Instant,
     ) -> Result<Exit, Trouble> {
-        let end = end?;
-        self.acknowledge()?;
-        match end {
+        let ended = end.and_then(|end| self.acknowledge().map(|()| end));
+        if let Sink::File(file) = &self.sink {
+            file.tell(context);
+        }
+        match ended? {
             End::Enough => Ok(Exit::Ok),
             End::Interrupted => {
                 let text = format!(

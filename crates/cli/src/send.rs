@@ -1,6 +1,7 @@
 //! `tidings send`: hands bodies to a channel without waiting for each, while [`settle`] follows how
 //! far each of them gets.
 
+mod file;
 mod outbox;
 mod plain;
 mod settle;
@@ -9,7 +10,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
@@ -17,9 +18,12 @@ use std::{
 };
 
 use clap::Args;
-use tidings::{Delivery, Node, Order, Overflow, RawSender, SendError, Stage};
+use tidings::{Delivery, Node, Order, Overflow, RawSender, Send, SendError, Stage};
 
-use self::settle::{Item, Settling};
+use self::{
+    file::{Pieces, show_progress},
+    settle::{Item, Settling},
+};
 use crate::{
     bodies::{Bodies, Wanted},
     config::Config,
@@ -45,18 +49,22 @@ pub(crate) struct SendArgs {
     /// Send the body so many times; of a file, at most so many lines
     #[arg(short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Send bodies of so many bytes
+    /// Send bodies of so many bytes; of a file, pieces of so many [default: 1MiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with = "from")]
     size: Option<u64>,
     /// Send each line of a file (or of `-`, standard input)
     #[arg(long, value_name = "FILE|-")]
     from: Option<String>,
+    /// Send the bytes of a file, in pieces that `tidings recv --file` puts together
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "count", "from", "key", "outbox"])]
+    file: Option<PathBuf>,
     /// Send at most so many messages a second
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<f64>,
     #[command(flatten)]
     channel: ChannelArgs,
-    /// How far each message has to get [default: received; rendezvous: taken; at-most-once: sent]
+    /// How far each message has to get [default: received; rendezvous: taken; at-most-once: sent;
+    /// of a file: processed]
     #[arg(long, value_enum, value_name = "STAGE")]
     until: Option<StageWord>,
     /// An idempotency key, sent with each message
@@ -125,6 +133,8 @@ impl Choice {
             Some(word) => word.stage()?,
             None if channel.rendezvous => Stage::Taken,
             None if delivery == Delivery::AtMostOnce => Stage::Sent,
+            // Written, that is: what was only received may end with its receiver.
+            None if args.file.is_some() => Stage::Processed,
             None => Stage::Received,
         };
         check_stage(until, delivery, channel.rendezvous)?;
@@ -193,22 +203,23 @@ pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     if address.is_plain() {
         return plain::run(&args, &address, &config, context);
     }
-    let choice = Choice::of(&args, &config)?;
+    let mut choice = Choice::of(&args, &config)?;
     let interrupt = context.interrupt()?;
     if let Some(folder) = &args.outbox.outbox {
         let folder = folder.clone();
         let surroundings = (context, &config, &interrupt);
         return outbox::run(&args, &folder, choice, &address.to_string(), surroundings);
     }
-    let wanted = Wanted {
-        words: &args.body,
-        size: args.size,
-        from: args.from.as_deref(),
-        count: args.count,
-    };
-    let mut bodies = Bodies::open(&wanted, &interrupt)?;
+    let mut source = Source::open(&args, &interrupt)?;
+    let whole = source.lengths();
+    if let Some((piece, _)) = whole {
+        choice.capacity_bytes = choice.capacity_bytes.max(2 * piece);
+    }
     let node = args.node.start(&config, Keep::Nothing)?;
     let sender = choice.open(&node, &address.to_string())?;
+    if whole.is_some() {
+        wait_for_memory(&sender, &interrupt);
+    }
     let settling = Settling::new(choice, sender.clone(), address.to_string(), context);
     let started = Instant::now();
     let mut feeding = Feeding {
@@ -217,6 +228,8 @@ pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
         choice,
         interrupt: &interrupt,
         settled: settling.settled(),
+        has_failed: settling.has_failed(),
+        whole,
         accepted: Arc::default(),
         started,
         progress: context.progress(),
@@ -225,7 +238,7 @@ pub(crate) fn run(args: SendArgs, context: &Context) -> Result<Exit, Trouble> {
     let (items, ended) = sync_channel(choice.capacity.min(65_536) as usize);
     let (read, mut settling) = thread::scope(|scope| {
         let settler = scope.spawn(move || settling.follow(ended));
-        let read = feeding.run(&mut bodies, items);
+        let read = feeding.run(&mut source, items);
         while feeding.progress.is_on() && !settler.is_finished() {
             feeding.draw();
             thread::sleep(Duration::from_millis(5));
@@ -255,6 +268,54 @@ fn drained(sender: &RawSender, within: Duration) -> u32 {
     }
 }
 
+/// Memory that both ends see is there once they are connected. A file is worth the wait; what is not
+/// connected soon is waited for as every receiver is.
+fn wait_for_memory(sender: &RawSender, interrupt: &Interrupt) {
+    let until = Instant::now() + Duration::from_millis(200);
+    while !sender.is_open() && Instant::now() < until && !interrupt.is_raised() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A message that is ready to be sent, or why there was no memory for it.
+type Offered<'a> = Result<Send<'a>, SendError>;
+
+/// Where the messages come from.
+enum Source {
+    Bodies(Bodies),
+    File(Pieces),
+}
+
+impl Source {
+    fn open(args: &SendArgs, interrupt: &Interrupt) -> Result<Self, Trouble> {
+        if let Some(path) = &args.file {
+            return Ok(Self::File(Pieces::open(path, args.size)?));
+        }
+        let wanted = Wanted {
+            words: &args.body,
+            size: args.size,
+            from: args.from.as_deref(),
+            count: args.count,
+        };
+        Ok(Self::Bodies(Bodies::open(&wanted, interrupt)?))
+    }
+
+    /// Of a file: the length of a piece, and of all.
+    fn lengths(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Bodies(_) => None,
+            Self::File(pieces) => Some(pieces.lengths()),
+        }
+    }
+
+    fn next<'a>(&'a mut self, sender: &'a RawSender) -> Result<Option<Offered<'a>>, Trouble> {
+        match self {
+            Self::Bodies(bodies) => Ok(bodies.next()?.map(|body| Ok(sender.send(body)))),
+            Self::File(pieces) => pieces.next(sender),
+        }
+    }
+}
+
 /// The side that reads bodies and hands them in.
 struct Feeding<'a> {
     sender: &'a RawSender,
@@ -262,6 +323,9 @@ struct Feeding<'a> {
     choice: Choice,
     interrupt: &'a Interrupt,
     settled: Arc<AtomicU64>,
+    has_failed: Arc<AtomicBool>,
+    /// Of a file: the length of a piece, and of all.
+    whole: Option<(u64, u64)>,
     accepted: Arc<AtomicU64>,
     started: Instant,
     progress: Progress,
@@ -278,16 +342,16 @@ impl Feeding<'_> {
         });
     }
 
-    fn run(&mut self, bodies: &mut Bodies, items: SyncSender<Item>) -> Result<(), Trouble> {
+    fn run(&mut self, source: &mut Source, items: SyncSender<Item>) -> Result<(), Trouble> {
         let mut number = 0u64;
-        while !self.interrupt.is_raised() {
-            let Some(body) = bodies.next()? else { break };
+        while !self.interrupt.is_raised() && !self.is_in_vain() {
+            let Some(offered) = source.next(self.sender)? else { break };
             if self.pace(number) {
                 break;
             }
             number += 1;
             self.accepted.store(number, Ordering::Relaxed);
-            let item = self.hand_in(number, body);
+            let item = self.hand_in(number, offered);
             let is_over =
                 matches!(item, Item::Ended(_, SendError::Refused { .. } | SendError::Closed));
             if items.send(item).is_err() || is_over {
@@ -298,10 +362,19 @@ impl Feeding<'_> {
         Ok(())
     }
 
+    /// A file that lacks a piece is none.
+    fn is_in_vain(&self) -> bool {
+        self.whole.is_some() && self.has_failed.load(Ordering::Relaxed)
+    }
+
     fn draw(&mut self) {
         let (sender, settled, accepted) = (self.sender, &self.settled, &self.accepted);
-        let elapsed = self.started.elapsed();
+        let (elapsed, whole) = (self.started.elapsed(), self.whole);
         self.progress.update(|| {
+            if let (Some((piece, size)), true) = (whole, sender.is_open()) {
+                let done = settled.load(Ordering::Relaxed).saturating_mul(piece).min(size);
+                return show_progress(done, size, elapsed);
+            }
             let accepted = count(accepted.load(Ordering::Relaxed), "message");
             let settled = settled.load(Ordering::Relaxed);
             let rate = show_rate(settled as f64 / elapsed.as_secs_f64());
@@ -321,13 +394,13 @@ impl Feeding<'_> {
         !early.is_zero() && self.interrupt.sleep(early)
     }
 
-    fn hand_in(&self, number: u64, body: &[u8]) -> Item {
-        let mut send = self
-            .sender
-            .send(body)
-            .until(self.choice.until)
-            .timeout(self.choice.timeout)
-            .priority(self.args.priority);
+    fn hand_in(&self, number: u64, offered: Offered<'_>) -> Item {
+        let send = match offered {
+            Ok(send) => send,
+            Err(error) => return Item::Ended(number, error),
+        };
+        let mut send =
+            send.until(self.choice.until).timeout(self.choice.timeout).priority(self.args.priority);
         if let Some(key) = &self.args.key {
             send = send.key(key);
         }

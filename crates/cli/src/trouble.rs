@@ -149,6 +149,11 @@ impl Trouble {
         self
     }
 
+    /// What happened, in one line, for whoever is told at the other end.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }

@@ -2,7 +2,7 @@
 //! what they mean to the library. Words that belong to later parts are known and refused by name.
 
 use clap::{ValueEnum, builder::PossibleValue};
-use tidings::{Delivery, Order, Overflow, Stage};
+use tidings::{Delivery, Latency, Order, Overflow, Stage};
 
 use crate::trouble::Trouble;
 
@@ -21,6 +21,10 @@ pub(crate) enum OrderWord {
     Causal,
     Total,
 }
+
+/// How threads wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LatencyWord(pub(crate) Latency);
 
 /// How far a message is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +94,23 @@ impl ValueEnum for DeliveryWord {
             Delivery::ExactlyOnce => {
                 PossibleValue::new("exactly-once").help("arrives once, while both processes live")
             }
+        })
+    }
+}
+
+impl ValueEnum for LatencyWord {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Latency::Spin), Self(Latency::Adaptive), Self(Latency::Park)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self.0 {
+            Latency::Spin => PossibleValue::new("spin")
+                .help("look without a pause: the shortest wait, for a core of its own"),
+            Latency::Adaptive => {
+                PossibleValue::new("adaptive").help("look for a moment where that pays, then sleep")
+            }
+            Latency::Park => PossibleValue::new("park").help("sleep at once"),
         })
     }
 }
@@ -174,6 +195,9 @@ mod tests {
     fn every_word_means_its_value() {
         for delivery in DeliveryWord::value_variants() {
             assert_eq!(value::<DeliveryWord>(&word(delivery)), Some(*delivery));
+        }
+        for latency in LatencyWord::value_variants() {
+            assert_eq!(value::<LatencyWord>(&word(latency)), Some(*latency));
         }
         for stage in StageWord::value_variants() {
             assert_eq!(value::<StageWord>(&word(stage)), Some(*stage));

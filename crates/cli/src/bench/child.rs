@@ -33,6 +33,7 @@ impl Child {
             .args(["--end", &word(&case.end), "--caller", &word(&case.caller)])
             .args(["--size", &case.size.to_string()])
             .args(case.is_one_by_one.then_some("--one-by-one"))
+            .args(case.node.flags())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -46,12 +46,7 @@ pub(super) struct Counted {
 }
 
 fn start(node: &NodeArgs) -> Result<Node, Trouble> {
-    Node::builder()
-        .share_memory(!node.no_shared_memory)
-        .insecure(node.insecure)
-        .start()
-        .wait()
-        .map_err(|error| trouble(&error))
+    node.builder().start().wait().map_err(|error| trouble(&error))
 }
 
 /// Everything is ready: says where.
@@ -180,7 +175,7 @@ fn write_number(body: &mut [u8], number: u64) {
 
 /// Sends for the case's duration, at least once and in order.
 pub(super) fn send(case: &Case, address: &str, child: &mut Child) -> Result<Measure, Trouble> {
-    let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
+    let node = start(&case.node)?;
     let tx = sender(&node, address, case.size)?;
     let number = if case.is_one_by_one {
         send_one_by_one(case, &tx)?
@@ -220,12 +215,7 @@ pub(super) fn echo(endpoint: &str, caller: Caller, node: &NodeArgs) -> Result<()
             }
         }
         Caller::Async => runtime()?.block_on(async {
-            let node = Node::builder()
-                .share_memory(!node.no_shared_memory)
-                .insecure(node.insecure)
-                .start()
-                .await;
-            let node = node.map_err(|error| trouble(&error))?;
+            let node = node.builder().start().await.map_err(|error| trouble(&error))?;
             let mut responder =
                 node.raw_responder("bench").await.map_err(|error| trouble(&error))?;
             let local = node.listen(endpoint).await.map_err(|error| trouble(&error))?;
@@ -278,7 +268,7 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
     let mut times = Vec::with_capacity(1 << 18);
     match case.caller {
         Caller::Blocking => {
-            let node = Node::builder().start().wait().map_err(|error| trouble(&error))?;
+            let node = start(&case.node)?;
             let requester = node.raw_requester(&target).map_err(|error| trouble(&error))?;
             let ask = || requester.request(&body).timeout(PATIENCE).wait();
             for _ in 0..200 {
@@ -292,7 +282,7 @@ pub(super) fn round_trips(case: &Case, address: &str) -> Result<Measure, Trouble
             }
         }
         Caller::Async => runtime()?.block_on(async {
-            let node = Node::builder().start().await.map_err(|error| trouble(&error))?;
+            let node = case.node.builder().start().await.map_err(|error| trouble(&error))?;
             let requester = node.raw_requester(&target).map_err(|error| trouble(&error))?;
             for _ in 0..200 {
                 let reply = requester.request(&body).timeout(PATIENCE).await;

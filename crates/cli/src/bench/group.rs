@@ -11,7 +11,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tidings::{GroupError, GroupSender, Node, RawGroup, RawGroupEvent};
+use tidings::{GroupError, GroupSender, RawGroup, RawGroupEvent};
 
 use crate::{
     bench::{
@@ -132,7 +132,7 @@ impl Member {
             .args(["--duration", &format!("{}ms", args.duration.as_millis())])
             .args(["--order", &word(&args.order), "--reliability", &word(&args.reliability)])
             .args(["--senders", if is_sender { "all" } else { "one" }])
-            .args(args.node.no_shared_memory.then_some("--no-shared-memory"))
+            .args(args.node.flags())
             .args(contact.map(|contact| format!("--contact={contact}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -216,12 +216,8 @@ fn say(line: &str) {
 
 fn be_member(args: &BenchArgs) -> Result<Exit, Trouble> {
     let endpoint = args.addr.first().map_or("tcp://127.0.0.1:0", String::as_str);
-    let builder = Node::builder().name(&format!("member-{}", std::process::id()));
-    let node = builder
-        .share_memory(!args.node.no_shared_memory)
-        .insecure(args.node.insecure)
-        .start()
-        .wait();
+    let builder = args.node.builder().name(&format!("member-{}", std::process::id()));
+    let node = builder.start().wait();
     let node = node.map_err(|error| trouble(&error))?;
     let address = node.listen(endpoint).wait().map_err(|error| trouble(&error))?;
     say(&address.to_string());

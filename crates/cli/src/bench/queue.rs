@@ -238,6 +238,7 @@ impl Daemon {
         let mut process = Command::new(std::env::current_exe().map_err(failed)?)
             .args(["serve", "--quiet", "--json", "--listen", listen, "--data"])
             .arg(folder.0.join("data"))
+            .args(args.node.flags())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -7,7 +7,7 @@ use tidings::Address;
 
 use crate::{
     quantity::{parse_duration, parse_size},
-    words::{DeliveryWord, OrderWord, OverflowWord, words},
+    words::{DeliveryWord, LatencyWord, OrderWord, OverflowWord, words},
 };
 
 /// One key.
@@ -30,6 +30,7 @@ pub(crate) enum Shape {
     Count,
     Duration,
     Size,
+    Latency,
     Delivery,
     Order,
     Overflow,
@@ -72,6 +73,13 @@ pub(crate) const KEYS: &[Key] = &[
         shape: Shape::Duration,
         default: r#""5s""#,
         doc: "How long Ctrl-C leaves for what is on its way.",
+    },
+    Key {
+        section: "node",
+        name: "latency",
+        shape: Shape::Latency,
+        default: r#""adaptive""#,
+        doc: "How threads wait for what the other end may bring.",
     },
     Key {
         section: "defaults",
@@ -147,6 +155,7 @@ impl Shape {
             Self::Count => "a number from 1 to 1048576".to_owned(),
             Self::Duration => "a duration such as \"250ms\", \"5s\" or \"2m\"".to_owned(),
             Self::Size => "a size such as 65536, \"64KiB\" or \"16MiB\"".to_owned(),
+            Self::Latency => words::<LatencyWord>().join(", "),
             Self::Delivery => words::<DeliveryWord>().join(", "),
             Self::Order => words::<OrderWord>().join(", "),
             Self::Overflow => words::<OverflowWord>().join(", "),
@@ -169,7 +178,9 @@ impl Shape {
                 Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             Self::Name | Self::Duration | Self::Size => Value::Text(text.to_owned()),
-            Self::Delivery | Self::Order | Self::Overflow => Value::Text(text.to_owned()),
+            Self::Latency | Self::Delivery | Self::Order | Self::Overflow => {
+                Value::Text(text.to_owned())
+            }
         }
     }
 
@@ -191,6 +202,7 @@ impl Shape {
             (Self::Duration, Value::Text(text)) => parse_duration(text).map(|_| true)?,
             (Self::Size, Value::Text(text)) => parse_size(text)? > 0,
             (Self::Size, Value::Number(number)) => *number > 0,
+            (Self::Latency, Value::Text(text)) => is_word(words::<LatencyWord>(), text),
             (Self::Delivery, Value::Text(text)) => is_word(words::<DeliveryWord>(), text),
             (Self::Order, Value::Text(text)) => is_word(words::<OrderWord>(), text),
             (Self::Overflow, Value::Text(text)) => is_word(words::<OverflowWord>(), text),

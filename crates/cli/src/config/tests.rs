@@ -43,6 +43,7 @@ fn without_any_layer_the_contract_s_defaults_hold() {
     assert_eq!(config.delivery, Delivery::AtLeastOnce);
     assert_eq!((config.order, config.overflow), (Order::Fifo, Overflow::Block));
     assert!(!config.is_insecure);
+    assert_eq!(config.latency, Latency::Adaptive);
     assert_eq!(source(&config, "defaults.timeout"), "default");
 }
 
@@ -51,7 +52,7 @@ fn the_environment_goes_before_the_asked_file_and_that_before_the_optional_ones(
     let folder = Folder::new("precedence");
     let user = folder.file(
         "user.toml",
-        "[node]\nname = \"user\"\ndrain = \"1s\"\n[defaults]\ntimeout = \"1s\"\ncapacity = 1\n",
+        "[node]\nname = \"user\"\ndrain = \"1s\"\nlatency = \"spin\"\n[defaults]\ntimeout = \"1s\"\ncapacity = 1\n",
     );
     let here = folder.file("here.toml", "[node]\nname = \"here\"\n[defaults]\ntimeout = \"2s\"\n");
     let asked =
@@ -65,18 +66,21 @@ fn the_environment_goes_before_the_asked_file_and_that_before_the_optional_ones(
     assert_eq!(config.name.as_deref(), Some("here"));
     assert_eq!((config.timeout, config.drain), (Duration::from_secs(3), Duration::from_secs(1)));
     assert_eq!((config.capacity, config.capacity_bytes), (1, 65536));
+    assert_eq!(config.latency, Latency::Spin);
     assert!(source(&config, "defaults.timeout").ends_with("asked.toml:3"));
 
     sources.variables = vec![
         ("TIDINGS_DEFAULTS__TIMEOUT".into(), "4s".into()),
         ("TIDINGS_NODE__LISTEN".into(), "tcp://127.0.0.1:1, unix:///tmp/a.sock".into()),
         ("TIDINGS_NODE__INSECURE".into(), "1".into()),
+        ("TIDINGS_NODE__LATENCY".into(), "park".into()),
         ("TIDINGS_SEED".into(), "not ours".into()),
     ];
     let config = Config::from_sources(&sources).unwrap();
     assert_eq!(config.timeout, Duration::from_secs(4));
     assert_eq!(config.listen, ["tcp://127.0.0.1:1", "unix:///tmp/a.sock"]);
     assert!(config.is_insecure);
+    assert_eq!(config.latency, Latency::Park);
     assert_eq!(source(&config, "defaults.timeout"), "env TIDINGS_DEFAULTS__TIMEOUT");
 }
 
@@ -94,6 +98,7 @@ fn what_means_nothing_is_refused_with_a_suggestion() {
         ("[defaults]\norder = \"total\"\n", "defaults.order", "none, fifo"),
         ("[defaults]\ncapacity = { a = 1 }\n", "defaults.capacity", "a number from 1"),
         ("[node]\nlisten = [\"htp://x\"]\n", "node.listen", "a list of addresses"),
+        ("[node]\nlatency = \"fast\"\n", "node.latency", "spin, adaptive, park"),
         ("[node\n", "is not TOML", "tidings config init"),
     ];
     for (index, (text, what, hint)) in table.into_iter().enumerate() {

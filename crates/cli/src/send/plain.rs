@@ -102,6 +102,9 @@ fn check(args: &SendArgs, address: &Address) -> Result<(), Trouble> {
     if args.key.is_some() {
         return refuse("a key");
     }
+    if args.file.is_some() {
+        return refuse("the pieces of a file together");
+    }
     let until = args.until.map_or(Ok(Stage::Sent), |word| word.stage())?;
     check_stage(until, Delivery::AtMostOnce, false)
 }

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::Receiver,
     },
     time::Duration,
@@ -62,6 +62,7 @@ pub(super) struct Settling {
     output: Output,
     is_json: bool,
     settled: Arc<AtomicU64>,
+    has_failed: Arc<AtomicBool>,
     by_stage: BTreeMap<&'static str, u64>,
     by_outcome: BTreeMap<&'static str, u64>,
     rtt: Duration,
@@ -86,6 +87,7 @@ impl Settling {
             output: Output::forgiving(),
             is_json: context.is_json,
             settled: Arc::default(),
+            has_failed: Arc::default(),
             by_stage: BTreeMap::new(),
             by_outcome: BTreeMap::new(),
             rtt: Duration::ZERO,
@@ -98,6 +100,11 @@ impl Settling {
     /// How many messages have reached their stage or ended.
     pub(super) fn settled(&self) -> Arc<AtomicU64> {
         self.settled.clone()
+    }
+
+    /// Whether any of them ended without.
+    pub(super) fn has_failed(&self) -> Arc<AtomicBool> {
+        self.has_failed.clone()
     }
 
     /// Waits for each message in turn, until no more are handed in.
@@ -152,6 +159,7 @@ impl Settling {
     }
 
     fn ended(&mut self, seq: u64, error: &SendError) -> Result<(), Trouble> {
+        self.has_failed.store(true, Ordering::Relaxed);
         let (outcome, reason) = name(error);
         *self.by_outcome.entry(outcome).or_default() += 1;
         self.was_reached |= self.sender.is_open();

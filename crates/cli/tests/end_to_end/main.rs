@@ -5,6 +5,7 @@
 
 mod configuration;
 mod durable;
+mod files;
 mod holding;
 mod losses;
 mod queues;

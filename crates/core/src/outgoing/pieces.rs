@@ -130,7 +130,7 @@ impl Outgoing {
         };
         let limit = Limit { offset: self.resend_offset, ..limit };
         let Some(piece) = self.piece_of(now, at, base, limit, room) else {
-            self.give_up(now, &run, base, limit);
+            self.give_up(now, &run, base, limit, room);
             return None;
         };
         let (next, offset) = match piece {
@@ -152,13 +152,16 @@ impl Outgoing {
         Some(piece)
     }
 
-    /// A later life of the receiver may have so small a buffer that a message never fits.
-    fn give_up(&mut self, now: Time, run: &Run, base: u64, limit: Limit) {
+    /// A later life of the receiver may have so small a buffer that a message never fits, and another
+    /// way to it so short packets that its options do not.
+    fn give_up(&mut self, now: Time, run: &Run, base: u64, limit: Limit, room: Room) {
         let index = (base - run.base) as u32;
         let start = self.offset_of(&run.span, index);
         let rest = Span { start, count: run.span.count - index, ..run.span };
         let is_empty = limit.count > 0 && self.taken + 1 == base;
-        if is_empty && u64::from(self.chunks.len_of(&rest, 1)) > limit.bytes {
+        let len = self.chunks.len_of(&rest, 1);
+        let is_too_long = is_empty && u64::from(len) > limit.bytes;
+        if is_too_long || limit.offset == 0 && self.has_wide_options(&rest, len as usize, room) {
             self.too_large = Some(run.span.first_ticket + u64::from(index));
             self.next_expiry = Some(now);
         }
@@ -383,9 +386,12 @@ impl Outgoing {
     /// receiver's buffer, which is empty, or its options are larger than a packet.
     fn is_hopeless(&self, span: &Span, len: usize, limit: usize, room: Room) -> bool {
         let is_empty = self.taken + 1 == self.next_seq && self.unsettled == self.waiting;
-        if len > limit && is_empty {
-            return true;
-        }
+        len > limit && is_empty || self.has_wide_options(span, len, room)
+    }
+
+    /// Whether the first record of a span needs fragments, and its options leave no packet room for
+    /// the first of them.
+    fn has_wide_options(&self, span: &Span, len: usize, room: Room) -> bool {
         let decoded = Record::decode(self.chunks.bytes(span), 0);
         let body_len = decoded.map_or(0, |(record, _)| tidings_wire::padded(record.body.len()));
         len > room.fresh && len - body_len + 8 + FRAGMENT_MIN > room.fresh

@@ -3,7 +3,7 @@
 use tidings_wire::{Progress, Record};
 
 use super::*;
-use crate::{Order, Verdict};
+use crate::{Order, Reason, Verdict};
 
 const ROOM: Room = Room { left: 4096, fresh: 4096, arena: None };
 
@@ -79,6 +79,89 @@ fn a_large_message_in_front_of_small_ones_travels_in_fragments() {
         got += len;
     }
     assert_eq!((got, next(&mut outgoing)), (9000, Some((2, 1))));
+}
+
+/// Packets of a path whose packets are short, with other frames in some of them.
+const SHORT: Room = Room { left: 1200, fresh: 1200, arena: None };
+
+fn send_with(outgoing: &mut Outgoing, headers: usize, body: usize) -> u64 {
+    let (headers, body) = (vec![2; headers], vec![1; body]);
+    let message = Message { headers: &headers, body: &body, ..Message::default() };
+    outgoing.send(Time(0), &message, &mut Vec::new()).unwrap()
+}
+
+/// Sends all that goes, in packets with so much room in turn: the bytes of each number's body that
+/// went, in the order in which they did.
+fn sent_in(outgoing: &mut Outgoing, lefts: &[usize]) -> Vec<(u64, u32)> {
+    let mut went: Vec<(u64, u32)> = Vec::new();
+    for left in lefts.iter().cycle().take(100 * lefts.len()) {
+        match outgoing.next_piece(Time(0), Room { left: *left, ..SHORT }) {
+            None if !outgoing.has_piece() => break,
+            None => {}
+            Some(Piece::Skip { base, .. }) => went.push((base, 0)),
+            Some(Piece::Records { sent, .. }) => {
+                went.extend((sent.base..sent.base + u64::from(sent.count)).map(|seq| (seq, 0)));
+            }
+            Some(Piece::Fragment { sent, .. }) => {
+                let (offset, len) = sent.fragment.unwrap();
+                match went.last_mut() {
+                    Some((seq, bytes)) if *seq == sent.base => {
+                        assert_eq!(offset, *bytes);
+                        *bytes += len;
+                    }
+                    _ => went.push((sent.base, len)),
+                }
+            }
+        }
+    }
+    went
+}
+
+#[test]
+fn whatever_room_a_packet_has_all_of_each_message_goes_in_order() {
+    for delivery in [Delivery::AtLeastOnce, Delivery::AtMostOnce] {
+        for headers in (0..680).step_by(40) {
+            for left in (0..=1200).step_by(40) {
+                let mut outgoing = outgoing(delivery, Overflow::Block);
+                send_with(&mut outgoing, headers, 3000);
+                send(&mut outgoing, 10).unwrap();
+                learn(&mut outgoing, 0, 0, 10, 1 << 20);
+                let went = sent_in(&mut outgoing, &[left, 1200]);
+                assert_eq!(went, [(1, 3000), (2, 0)], "{delivery:?} {headers} {left}");
+            }
+        }
+    }
+}
+
+#[test]
+fn options_that_no_packet_has_room_for_are_refused_and_hold_up_nothing() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    let ticket = send_with(&mut outgoing, 3000, 5000);
+    send(&mut outgoing, 10).unwrap();
+    learn(&mut outgoing, 0, 0, 10, 1 << 20);
+    assert_eq!(outgoing.next_piece(Time(0), SHORT), None);
+    let mut ended = Vec::new();
+    outgoing.expire(Time(0), &mut ended);
+    assert_eq!(ended, [(ticket, Outcome::Rejected(Reason::TooLarge))]);
+    assert_eq!(sent_in(&mut outgoing, &[1200]), [(1, 0)]);
+}
+
+/// The next session goes another way: a name that leads somewhere else, a longer tunnel.
+#[test]
+fn options_that_fitted_before_end_unknown_and_hold_up_nothing() {
+    let mut outgoing = outgoing(Delivery::AtLeastOnce, Overflow::Block);
+    let ticket = send_with(&mut outgoing, 3000, 5000);
+    send(&mut outgoing, 10).unwrap();
+    learn(&mut outgoing, 0, 0, 10, 1 << 20);
+    assert!(matches!(outgoing.next_piece(Time(0), ROOM), Some(Piece::Fragment { .. })));
+    outgoing.begin_session();
+    outgoing.phase = Phase::Announced;
+    outgoing.accepted(None);
+    assert_eq!(outgoing.next_piece(Time(0), SHORT), None);
+    let mut ended = Vec::new();
+    outgoing.expire(Time(0), &mut ended);
+    assert_eq!(ended, [(ticket, Outcome::Unknown)]);
+    assert_eq!(sent_in(&mut outgoing, &[1200]), [(1, 0), (2, 0)]);
 }
 
 #[test]
