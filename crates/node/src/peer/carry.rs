@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_core::{InboxId, Link, LostCause, Outbox, Output, Place, RefuseCode, Time, Verdict};
+use tidings_core::{InboxId, Link, LostCause, Output, Place, RefuseCode, Time, Verdict};
 use tidings_store::StreamKey;
 
 use super::{Feed, Outstanding, Peer, State};
@@ -41,11 +41,7 @@ impl Peer {
     fn carry_out(&self, state: &mut State, now: Time, packet: Option<&Bytes>, output: Output) {
         match output {
             Output::Deliver { stream, base, count, attempt, is_awaited, place } => {
-                let bytes = match place {
-                    Place::Lent { .. } => state.claim(place),
-                    _ => Some(bytes_of(&state.outbox, packet, place)),
-                };
-                let Some(bytes) = bytes else {
+                let Some(bytes) = state.fetch(packet, place) else {
                     return self.detach(state, "the peer has lent what is no message".to_owned());
                 };
                 self.deliver(state, now, (stream, base, count, attempt), bytes, is_awaited);
@@ -386,14 +382,18 @@ impl Outstanding {
     }
 }
 
-fn bytes_of(outbox: &Outbox, packet: Option<&Bytes>, place: Place) -> Bytes {
-    match (place, packet) {
-        (Place::Packet { start, len }, Some(packet)) => {
-            packet.slice(start as usize..(start + len) as usize)
-        }
-        (place, packet) => {
-            let packet = packet.map_or(&[][..], |packet| packet);
-            Bytes::copy_from_slice(outbox.bytes(packet, place))
+impl State {
+    /// The records that lie in a place; `None` if the peer has said that of one where nothing is.
+    fn fetch(&self, packet: Option<&Bytes>, place: Place) -> Option<Bytes> {
+        match (place, packet) {
+            (Place::Lent { .. }, _) => self.claim(place),
+            (Place::Packet { start, len }, Some(packet)) => {
+                Some(packet.slice(start as usize..(start + len) as usize))
+            }
+            (place, packet) => {
+                let packet = packet.map_or(&[][..], |packet| packet);
+                Some(Bytes::copy_from_slice(self.outbox.bytes(packet, place)))
+            }
         }
     }
 }
