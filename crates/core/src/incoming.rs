@@ -38,6 +38,8 @@ struct Held {
     at: Time,
     attempt: u32,
     bytes: Vec<u8>,
+    /// Where in them its record begins.
+    start: usize,
 }
 
 /// Without the bodies: they are long, and not for logs.
@@ -275,13 +277,13 @@ impl Incoming {
                 self.is_urgent = true; // its sender does not know that it is here
             } else if let Some((offset, total)) = record.meta.fragment {
                 if let Some(partial) = self.assemble(now, seq, &record, offset, total)? {
-                    let bytes = partial.into_record(now);
-                    let held = Held { at: now, attempt: data.attempt, bytes };
+                    let (bytes, start) = partial.into_record(now);
+                    let held = Held { at: now, attempt: data.attempt, bytes, start };
                     self.admit(seq, held, out, stream, &mut admitted);
                 }
             } else {
                 let bytes = data.records[start..end].to_vec();
-                let held = Held { at: now, attempt: data.attempt, bytes };
+                let held = Held { at: now, attempt: data.attempt, bytes, start: 0 };
                 self.admit(seq, held, out, stream, &mut admitted);
             }
             seq += 1;
@@ -311,18 +313,20 @@ impl Incoming {
         } else if is_fifo && !is_reliable && seq < self.delivered_max {
             // Something newer was delivered already; at most once allows this one to be missing.
             admitted.dropped += 1;
-            self.release(seq, seq, held.bytes.len() as u64);
+            self.release(seq, seq, (held.bytes.len() - held.start) as u64);
         } else {
             admitted.delivered += 1;
-            self.deliver(held.at, seq, &held, out, stream);
+            self.deliver(held.at, seq, held, out, stream);
         }
     }
 
-    fn deliver(&mut self, now: Time, seq: u64, held: &Held, out: &mut Outbox, stream: u32) {
+    fn deliver(&mut self, now: Time, seq: u64, held: Held, out: &mut Outbox, stream: u32) {
         self.delivered_max = self.delivered_max.max(seq);
-        let is_awaited = Records::new(&held.bytes).any(|record| record.meta.is_awaited);
-        let place = out.store_aged(&held.bytes, now.since(held.at));
-        out.deliver(stream, seq, 1, held.attempt, is_awaited, place);
+        let record = Record::decode(&held.bytes, held.start);
+        let is_awaited = record.is_ok_and(|(record, _)| record.meta.is_awaited);
+        let (attempt, age) = (held.attempt, now.since(held.at));
+        let place = out.keep_aged(held.bytes, held.start, age);
+        out.deliver(stream, seq, 1, attempt, is_awaited, place);
         self.withdraw(seq, seq, out, stream);
     }
 
@@ -333,7 +337,7 @@ impl Incoming {
             && seq <= self.dedup.upto()
         {
             let Some(held) = self.held.remove(&seq) else { break };
-            self.deliver(now, seq, &held, out, stream);
+            self.deliver(now, seq, held, out, stream);
             delivered += 1;
         }
         delivered

@@ -1,6 +1,5 @@
-//! What the core asks of the world: outputs in order, and an arena for bytes that are not in the
-//! packet at hand. The caller owns it, empties it and lends it again, so nothing is allocated once
-//! it is warm.
+//! What the core asks of the world: outputs in order, and the records that are not in the packet at
+//! hand. The caller owns it, empties it and lends it again, so nothing is allocated for what is.
 
 use std::time::Duration;
 
@@ -18,8 +17,10 @@ pub enum Place {
         /// Bytes.
         len: u32,
     },
-    /// In the outbox's arena.
-    Arena {
+    /// In memory of its own that the outbox keeps, see [`Outbox::take`].
+    Kept {
+        /// Which.
+        at: u32,
         /// Offset.
         start: u32,
         /// Bytes.
@@ -138,15 +139,20 @@ pub enum LostCause {
 pub struct Outbox {
     /// What happened, in order.
     pub outputs: Vec<Output>,
-    arena: Vec<u8>,
+    kept: Vec<Vec<u8>>,
 }
 
 impl Outbox {
-    /// Forgets everything and keeps the memory, up to a megabyte of it.
+    /// Forgets everything and keeps the memory of the outputs.
     pub fn clear(&mut self) {
         self.outputs.clear();
-        self.arena.clear();
-        self.arena.shrink_to(1 << 20);
+        self.kept.clear();
+    }
+
+    /// The memory of [`Place::Kept`], once; the place's bytes are `start..start + len` of it.
+    #[must_use]
+    pub fn take(&mut self, at: u32) -> Vec<u8> {
+        self.kept.get_mut(at as usize).map(std::mem::take).unwrap_or_default()
     }
 
     /// The bytes of a place: in `packet` or here; nothing of what is lent.
@@ -154,7 +160,9 @@ impl Outbox {
     pub fn bytes<'a>(&'a self, packet: &'a [u8], place: Place) -> &'a [u8] {
         let (from, start, len) = match place {
             Place::Packet { start, len } => (packet, start, len),
-            Place::Arena { start, len } => (self.arena.as_slice(), start, len),
+            Place::Kept { at, start, len } => {
+                (self.kept.get(at as usize).map_or(&[][..], Vec::as_slice), start, len)
+            }
             Place::Lent { .. } => return &[],
         };
         from.get(start as usize..(start + len) as usize).unwrap_or_default()
@@ -164,23 +172,17 @@ impl Outbox {
         self.outputs.push(output);
     }
 
-    pub(crate) fn store(&mut self, bytes: &[u8]) -> Place {
-        let start = self.arena.len() as u32;
-        self.arena.extend_from_slice(bytes);
-        Place::Arena { start, len: bytes.len() as u32 }
-    }
-
-    /// Stores one record that has waited here for `age`.
-    pub(crate) fn store_aged(&mut self, record: &[u8], age: Duration) -> Place {
-        let at = self.arena.len() + 4;
-        let place = self.store(record);
-        if let Some(word) = self.arena.get_mut(at..at + 4)
+    /// Keeps one record, which begins at `start` and has waited here for `age`.
+    pub(crate) fn keep_aged(&mut self, mut bytes: Vec<u8>, start: usize, age: Duration) -> Place {
+        if let Some(word) = bytes.get_mut(start + 4..start + 8)
             && let Ok(ttl_ms) = <[u8; 4]>::try_from(&*word)
         {
             let left = crate::incoming::aged(u32::from_le_bytes(ttl_ms), age);
             word.copy_from_slice(&left.to_le_bytes());
         }
-        place
+        let (at, len) = (self.kept.len() as u32, (bytes.len() - start) as u32);
+        self.kept.push(bytes);
+        Place::Kept { at, start: start as u32, len }
     }
 
     pub(crate) fn deliver(

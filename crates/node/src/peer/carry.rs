@@ -384,16 +384,17 @@ impl Outstanding {
 
 impl State {
     /// The records that lie in a place; `None` if the peer has said that of one where nothing is.
-    fn fetch(&self, packet: Option<&Bytes>, place: Place) -> Option<Bytes> {
+    fn fetch(&mut self, packet: Option<&Bytes>, place: Place) -> Option<Bytes> {
         match (place, packet) {
             (Place::Lent { .. }, _) => self.claim(place),
             (Place::Packet { start, len }, Some(packet)) => {
                 Some(packet.slice(start as usize..(start + len) as usize))
             }
-            (place, packet) => {
-                let packet = packet.map_or(&[][..], |packet| packet);
-                Some(Bytes::copy_from_slice(self.outbox.bytes(packet, place)))
+            (Place::Kept { at, start, len }, _) => {
+                let bytes = Bytes::from(self.outbox.take(at));
+                Some(bytes.slice(start as usize..(start + len) as usize))
             }
+            (Place::Packet { .. }, None) => None,
         }
     }
 }
