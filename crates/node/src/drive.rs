@@ -323,10 +323,7 @@ async fn serve(
 /// has come up, or when the connection parks and has to be looked at.
 async fn tick_once(peer: &Arc<Peer>) {
     let deadline = peer.next_deadline().map(|deadline| peer.hub.clock.instant(deadline));
-    let lease = peer
-        .is_parked
-        .load(Ordering::Acquire)
-        .then(|| tokio::time::Instant::now() + Duration::from_millis(20));
+    let lease = peer.lease_left().map(|left| tokio::time::Instant::now() + left);
     let far = tokio::time::Instant::now() + Duration::from_secs(3600);
     let until = deadline.map_or(far, Into::into).min(lease.unwrap_or(far));
     tokio::select! {

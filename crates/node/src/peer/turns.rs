@@ -143,6 +143,18 @@ impl Peer {
         left_at.0 > 0 && self.now().since(left_at) < LEASE
     }
 
+    /// How long the driver may leave the connection to blocking threads before it looks whether one is
+    /// still there: long while one waits and nothing comes, since who goes then says so.
+    pub fn lease_left(&self) -> Option<Duration> {
+        if !self.is_parked.load(Ordering::Acquire) {
+            return None;
+        }
+        let left_at = Time(self.left_at.load(Ordering::Acquire));
+        let is_quiet = self.now().since(left_at) > LEASE;
+        let is_waiting = self.blockers.load(Ordering::Acquire) > 0;
+        Some(if is_quiet && is_waiting { NAP } else { LEASE })
+    }
+
     /// A blocking thread waits for something that this peer may bring: it does the peer's input
     /// and output meanwhile, unless another thread does. Returns when something may have changed.
     pub fn assist(&self, parker: &Arc<crate::wait::Parker>, timeout: Duration) {
@@ -153,7 +165,10 @@ impl Peer {
         self.blockers.fetch_add(1, Ordering::AcqRel);
         let left_at = self.lead(parker, timeout);
         if let Some(left_at) = left_at {
-            self.left_at.store(left_at.0, Ordering::Release);
+            let before = Time(self.left_at.swap(left_at.0, Ordering::AcqRel));
+            if left_at.since(before) > LEASE {
+                self.rearm.notify_one(); // the driver may not look before long
+            }
         }
         self.blockers.fetch_sub(1, Ordering::AcqRel);
         drop(leader);
