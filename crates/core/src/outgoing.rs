@@ -104,7 +104,8 @@ pub(crate) struct Outgoing {
     unsettled_bytes: u64,
     waiting: u32,
     waiting_bytes: u64,
-    unasked: (u32, u64), // messages and bytes since one that asks for a word
+    unasked: (u32, u64), // messages and bytes since one that asked for a word
+    quarter: (u32, u64), // after so many one does
     next_expiry: Option<Time>,
     has_deadlines: bool,    // some message ever had one
     too_large: Option<u64>, // a ticket that the receiver can never take
@@ -113,6 +114,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub fn new(spec: OutgoingSpec) -> Self {
+        let quarter = ((spec.capacity / 4).max(1) - 1, spec.capacity_bytes / 4);
         Self {
             spec,
             phase: Phase::Announce,
@@ -147,6 +149,7 @@ impl Outgoing {
             waiting: 0,
             waiting_bytes: 0,
             unasked: (0, 0),
+            quarter,
             next_expiry: None,
             has_deadlines: false,
             too_large: None,
@@ -186,7 +189,7 @@ impl Outgoing {
         let meta = RecordMeta {
             ttl_ms: travels.map_or(0, |deadline| pieces::ttl_ms(deadline, now)),
             is_prompt: message.until == Stage::Received || message.until == Stage::Synced,
-            is_awaited: message.until >= Stage::Taken || self.is_word_due(body_len),
+            is_awaited: message.until >= Stage::Taken || self.is_word_due(),
             fragment: None,
             key: message.key,
             headers: message.headers,
@@ -196,21 +199,24 @@ impl Outgoing {
         Ok((self.first_ticket + self.entries.len() as u64, meta))
     }
 
-    /// Whether a message of `len` bytes is to ask the receiver for a word as soon as it is processed: one
-    /// in each quarter of a buffer that is smaller than what the receiver grants. That one reports by
-    /// itself only when its own buffer fills.
+    /// Whether the next message is to ask the receiver for a word as soon as it is processed: one in each
+    /// quarter of a buffer that is smaller than what the receiver grants. That one reports by itself
+    /// only when its own buffer fills.
     #[inline]
-    fn is_word_due(&self, len: usize) -> bool {
-        let (count, bytes) = self.unasked;
-        let is_quarter = (u64::from(count) + 1) * 4 >= u64::from(self.spec.capacity)
-            || (bytes + len as u64) * 4 >= self.spec.capacity_bytes;
+    fn is_word_due(&self) -> bool {
+        let ((count, bytes), quarter) = (self.unasked, self.quarter);
+        (count >= quarter.0 || bytes >= quarter.1) && self.is_narrow()
+    }
+
+    #[cold]
+    fn is_narrow(&self) -> bool {
         let granted = self.credit.saturating_sub(self.received);
         let on_the_way = self.unsettled_bytes - self.waiting_bytes;
         let granted_bytes =
             self.credit_bytes.saturating_add(on_the_way).saturating_sub(self.offered_bytes);
-        is_quarter
-            && (granted > u64::from(self.spec.capacity) || granted_bytes > self.spec.capacity_bytes)
-            && self.spec.delivery != Delivery::AtMostOnce
+        let spec = &self.spec;
+        (granted > u64::from(spec.capacity) || granted_bytes > spec.capacity_bytes)
+            && spec.delivery != Delivery::AtMostOnce
     }
 
     fn lane(&mut self, priority: u8) -> usize {
@@ -221,8 +227,9 @@ impl Outgoing {
         priority
     }
 
-    /// Counts a message whose record is in its lane.
-    #[inline]
+    /// Counts a message whose record is in its lane. Not inlined: with two callers the queue's `push`
+    /// would not be, which costs more.
+    #[inline(never)]
     fn enter(&mut self, message: &Message<'_>, len: usize, is_awaited: bool) {
         let priority = message.priority.min(PRIORITIES as u8 - 1);
         self.occupied |= 1 << priority;
@@ -235,8 +242,8 @@ impl Outgoing {
             is_done: false,
         });
         let (count, bytes) = self.unasked;
-        self.unasked =
-            if is_awaited { (0, 0) } else { (count.saturating_add(1), bytes + len as u64) };
+        let is_asked = is_awaited || count >= self.quarter.0 || bytes >= self.quarter.1;
+        self.unasked = if is_asked { (0, 0) } else { (count + 1, bytes + len as u64) };
         self.unsettled += 1;
         self.unsettled_bytes += len as u64;
         self.waiting += 1;

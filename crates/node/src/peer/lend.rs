@@ -40,6 +40,16 @@ impl State {
         if message.body.len() < LEND_MIN {
             return self.link.send(now, stream, message, &mut self.outbox);
         }
+        self.send_large(now, stream, message)
+    }
+
+    #[inline(never)]
+    fn send_large(
+        &mut self,
+        now: Time,
+        stream: u32,
+        message: &Message<'_>,
+    ) -> Result<u64, Refused> {
         let mut lender = self.lender(message.body.len());
         self.link.send_shared(now, stream, message, &mut lender, &mut self.outbox)
     }
