@@ -160,8 +160,8 @@ pub trait Connection: Send + Sync + Debug + 'static {
         None
     }
 
-    /// The `len` bytes that the peer says it has lent at `place`: not a copy. The peer's memory is in
-    /// use until the last clone of them is dropped. To be called once for each place that the peer
+    /// The `len` bytes that the peer says it has lent at `place`: not a copy, unless it is another user's
+    /// process. Its memory is in use until the last clone of them is dropped. To be called once for each place that the peer
     /// tells, also if what lies there is not wanted.
     ///
     /// # Errors

@@ -99,13 +99,13 @@ thread_local! {
 
 /// An empty buffer, if there is one with the memory of an earlier value.
 pub(super) fn spare() -> Vec<u8> {
-    SPARE.take()
+    SPARE.try_with(Cell::take).unwrap_or_default()
 }
 
 fn keep(mut bytes: Vec<u8>) {
     if bytes.capacity() <= SPARE_MAX {
         bytes.clear();
-        SPARE.set(bytes);
+        let _ = SPARE.try_with(|spare| spare.set(bytes)); // the thread may be ending
     }
 }
 

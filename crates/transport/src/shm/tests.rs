@@ -1,7 +1,7 @@
 //! Peers that do not keep to the rules: strangers, liars, and those that ring for nothing.
 
 use super::{agreement::REFUSED, *};
-use crate::sys::{Lane, make_memory, map_memory};
+use crate::sys::{ARENA_LEN, Lane, make_memory, map_memory};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
 use std::{
     future::poll_fn, mem::MaybeUninit, os::fd::AsFd, os::unix::net::UnixStream,
@@ -369,4 +369,20 @@ fn what_is_no_offer_is_data() {
     let mut answer = [0; 8];
     assert_eq!(rustix::io::read(&near, &mut answer), Ok(1));
     assert_eq!((&into[..], answer[0]), (&b"data"[..], REFUSED));
+}
+
+/// Who reads what another user's process could change reads a copy, and holds nothing of the peer's.
+#[test]
+fn what_another_user_has_lent_is_copied() {
+    for is_trusted in [true, false] {
+        let (_near, ends, _mapping, mut guest) = met();
+        guest.is_trusted = is_trusted;
+        let mut parcel = ends.arena.lend(ARENA_LEN).unwrap();
+        parcel.bytes_mut()[..8].fill(7);
+        let place = parcel.hand_over(0);
+        drop(parcel);
+        let read = guest.claim(place, 8).unwrap();
+        assert_eq!(read[..], [7; 8]);
+        assert_eq!(ends.arena.lend(1).is_some(), !is_trusted, "whether the plot is free already");
+    }
 }
