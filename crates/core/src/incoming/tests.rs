@@ -149,3 +149,31 @@ fn what_is_settled_one_by_one_is_reported_for_several_and_a_small_buffer_at_once
     incoming.judge(1, Verdict::Refused, String::new());
     assert!(incoming.is_worth_a_ride(), "what is urgent does not wait for more");
 }
+
+#[test]
+fn what_was_held_back_has_less_time_left() {
+    let ms = |ms: u64| Time(ms * 1_000_000);
+    let mut incoming = incoming(1, 1);
+    let mut out = Outbox::default();
+    let mut receive = |at, seq, offset: Option<u32>| {
+        let fragment = offset.map(|offset| (offset, 16));
+        let meta = tidings_wire::RecordMeta { ttl_ms: 50, fragment, ..Default::default() };
+        let mut records = Vec::new();
+        meta.encode(&[7; 8], &mut records);
+        let data = Data { stream: 1, attempt: 1, base: seq, count: 1, records: &records, at: 0 };
+        incoming.receive(at, &data, &mut out, 1).unwrap();
+        records
+    };
+    receive(ms(0), 3, None);
+    receive(ms(0), 2, Some(0));
+    receive(ms(5), 2, Some(8)); // whole, and held back as well
+    let packet = receive(ms(20), 1, None);
+    let left = out.outputs.iter().filter_map(|output| match output {
+        Output::Deliver { place, .. } => {
+            let record = Record::decode(out.bytes(&packet, *place), 0).unwrap().0;
+            Some((record.meta.ttl_ms, record.body.len()))
+        }
+        _ => None,
+    });
+    assert_eq!(left.collect::<Vec<_>>(), [(50, 8), (30, 16), (30, 8)]);
+}
